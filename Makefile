@@ -1,0 +1,66 @@
+# `make demo` and `make test` work on a fresh machine: each makes .venv and installs what it needs, once.
+# The files .venv/.core, .venv/.dev and .venv/.recipe say what has been installed; pyproject.toml makes them stale.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := out/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format docs emoji-data emoji-model clean
+
+help: ## Say what each command does
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.core ## Set up, draw a dozen captions with the bundled model, print the contact sheet's path
+	$(BIN)/galip generate --seed 0 -o $(DEMO) \
+		"a red heart" "a yellow smiling face" "a green apple" "a blue car" "a sleepy cat" "a white flower" \
+		"an orange pumpkin" "a purple octopus" "a brown bear" "the sun" "a slice of pizza" "a soccer ball"
+
+test: $(VENV)/.dev ## Set up, run the tests (on a CPU, a few minutes)
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.dev ## The same with the slow tests
+	$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/.dev ## Check style, formatting, types and which module imports which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Put the code into the house's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev ## Build the guide into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+emoji-data: $(VENV)/.recipe ## Fetch and prepare the captioned pictures of the bundled model
+	$(BIN)/python recipes/emoji/prepare.py
+
+emoji-model: $(VENV)/.recipe ## Make the bundled model from nothing (many hours on a CPU)
+	$(BIN)/python recipes/emoji/run.py
+
+clean: ## Remove everything that was made here, but for runs/ and the environment
+	rm -rf out build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find src tests recipes -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "galip needs Python 3.10 or newer; name one: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "no virtual environment could be made; on Debian or Ubuntu install python3-venv" >&2; exit 1; }
+
+$(VENV)/.core: pyproject.toml | $(BIN)/python
+	@echo "installing galip and what it needs into $(VENV); the first time takes minutes"
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.core
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	@touch $@
+
+$(VENV)/.recipe: pyproject.toml $(VENV)/.core
+	$(BIN)/python -m pip install --quiet -e ".[recipe]"
+	@touch $@

@@ -1,0 +1,130 @@
+"""The judge: a second, differently shaped CLIP that scores the bundled model and is used in no loss.
+
+    python recipes/emoji/train_judge.py --out recipes/emoji/work/judge
+
+Its picture side is a small convolutional network (the trained CLIP's is a transformer), its text side two layers over
+the frozen MiniLM vectors; another seed, the same split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from common import WORK, Pictures, Teacher, load_pictures, retrieval, shift_and_scale, to_float
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+TEACHER_DIM = 384
+VARIANTS = (0, 3, 8)
+"""Captions it learns from: the canonical one, "{style} {label}", and the label alone."""
+
+
+class Judge(nn.Module):
+    """Pictures [B, 3, 64, 64] in [-1, 1] and MiniLM vectors [B, 384] into one space.
+
+    Args:
+        width: channels after the first stage; they double at each of the next three.
+        dim: length of the vectors.
+    """
+
+    def __init__(self, width: int = 32, dim: int = 192) -> None:
+        super().__init__()
+        self.config = {"width": width, "dim": dim}
+        stages: list[nn.Module] = []
+        channels = 3
+        for stage in range(4):  # 64 -> 32 -> 16 -> 8 -> 4
+            out = width * 2**stage
+            stages += [nn.Conv2d(channels, out, 4, stride=2, padding=1), nn.GroupNorm(8, out), nn.GELU()]
+            stages += [nn.Conv2d(out, out, 3, padding=1, groups=out // 8), nn.GroupNorm(8, out), nn.GELU()]
+            channels = out
+        self.pictures = nn.Sequential(*stages, nn.Flatten(), nn.Linear(channels * 16, dim))
+        self.texts = nn.Sequential(nn.Linear(TEACHER_DIM, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def see(self, images: torch.Tensor) -> torch.Tensor:
+        """Unit vectors [B, dim] of pictures."""
+        return F.normalize(self.pictures(images), dim=1)
+
+    def read(self, taught: torch.Tensor) -> torch.Tensor:
+        """Unit vectors [B, dim] of MiniLM vectors."""
+        return F.normalize(self.texts(taught), dim=1)
+
+
+def load_judge(folder: Path) -> Judge:
+    """Read a judge that this script wrote."""
+    if not (folder / "judge.json").exists():
+        raise SystemExit(f"{folder}: no judge there; run recipes/emoji/train_judge.py first")
+    judge = Judge(**json.loads((folder / "judge.json").read_text())["config"])
+    judge.load_state_dict(load_file(folder / "judge.safetensors"))
+    return judge.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def evaluate(judge: Judge, teacher: Teacher, data: Pictures, among: int) -> float:
+    """Top-1 retrieval of the canonical caption of real pictures."""
+    judge.eval()
+    seen = torch.cat([judge.see(to_float(part)) for part in data.images.split(256)])
+    score = retrieval(seen, judge.read(teacher.encode(data.canonical)), among)
+    judge.train()
+    return score
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=WORK / "data")
+    parser.add_argument("--out", type=Path, default=WORK / "judge")
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=7)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    generator = torch.Generator().manual_seed(options.seed)
+    train = load_pictures(options.data / "train")
+    pairs, whole = load_pictures(options.data / "held_out_pairs"), load_pictures(options.data / "held_out_emoji")
+    teacher, judge = Teacher(), Judge()
+    used = [[row[number] for number in VARIANTS] for row in train.captions]
+    captions = sorted({caption for row in used for caption in row})
+    place = {caption: number for number, caption in enumerate(captions)}
+    caption_index = torch.tensor([[place[caption] for caption in row] for row in used])
+    taught = teacher.encode(captions)
+    optimiser = torch.optim.AdamW(judge.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.lr, options.steps, pct_start=0.05)
+    start, order, log = time.time(), torch.empty(0, dtype=torch.long), []
+    judge.to(memory_format=torch.channels_last)
+    for step in range(options.steps):
+        if len(order) < options.batch:
+            order = torch.randperm(len(train.rows), generator=generator)
+        chosen, order = order[: options.batch], order[options.batch :]
+        images = shift_and_scale(to_float(train.images[chosen]), 0.06, generator)
+        variant = torch.randint(caption_index.shape[1], (options.batch,), generator=generator)
+        logits = (
+            judge.log_scale.clamp(max=math.log(100)).exp()
+            * judge.see(images.contiguous(memory_format=torch.channels_last))
+            @ judge.read(taught[caption_index[chosen, variant]]).T
+        )
+        own = torch.arange(options.batch)
+        loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step % 200 == 199 or step + 1 == options.steps:
+            row = {"step": step + 1, "loss": loss.item(), "pairs_top1_of_100": evaluate(judge, teacher, pairs, 100)}
+            row |= {"held_out_emoji_top1_of_100": evaluate(judge, teacher, whole, 100), "seconds": time.time() - start}
+            log.append(row)
+            print({key: round(value, 3) for key, value in row.items()}, flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in judge.state_dict().items()}, options.out / "judge.safetensors")
+    (options.out / "judge.json").write_text(json.dumps({"config": judge.config, "log": log}, indent=1) + "\n")
+    print(f"written: {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The command `galip`: one file per command, imported only when its command is called.
+
+`galip --help` lists the commands from the table below and imports none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from galip.errors import GalipError
+
+COMMANDS = {
+    "generate": "Draw pictures from captions.",
+    "info": "Say what a model is made of and trained on.",
+    "convert": "Read and write the GALIP authors' checkpoints.",
+    "train": "Train a model on captioned pictures.",
+}
+"""Each command and its line in `galip --help`. `galip.cli.NAME` holds a function NAME: the command itself."""
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and line, and imports a command's module to run it."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, line in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=line))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that `args` begin with, imported now."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is None or command is None:
+            return name, command, rest
+        return name, _import_command(name), rest
+
+
+def _import_command(name: str) -> Any:
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name)(getattr(importlib.import_module(f"galip.cli.{name}"), name))
+    return typer.main.get_command(single)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from galip import __version__
+
+        print(f"galip {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback(help="Text-to-image synthesis with GALIP: a picture from a caption in one forward pass.")
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """The options of `galip` itself."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 when it worked, 2 with one clean line on stderr when the user can put it right.
+
+    Args:
+        argv: the arguments after the program's name; the process's own by default.
+
+    Set GALIP_DEBUG=1 to see the traceback of such an error too. An interrupt exits with 130.
+    """
+    command = typer.main.get_command(app)
+    try:
+        command.main(args=argv if argv is None else list(argv), prog_name="galip", standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        _hush_stdout()
+        sys.exit(1)
+    except (GalipError, OSError) as error:
+        if os.environ.get("GALIP_DEBUG", "") not in ("", "0"):
+            raise
+        print(f"Error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # `galip info MODEL | head -1`
+            _hush_stdout()
+
+
+def one_line(error: Exception) -> str:
+    """An error's message without line breaks; an `OSError` as "file: what went wrong"."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        message = f"{error.filename}: {error.strerror}"
+    else:
+        message = str(error) or type(error).__name__
+    return re.sub(r"\s*[\r\n]\s*", " ", message.strip())
+
+
+def _hush_stdout() -> None:
+    # Nobody reads any more; without this the interpreter would complain once again when it closes stdout.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,1 @@
+"""Captioned pictures: sources, and the order in which a run visits them."""

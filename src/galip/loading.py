@@ -1,0 +1,210 @@
+"""`galip.load`: a bundled name, a folder or a hub id -> a pipeline that draws.
+
+torch and diffusers are imported only when a model of theirs is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from galip.errors import GalipError, InputError
+from galip.model_folder import INDEX, NETWORKS, check_model_folder, read_tensors, stored_dtype
+
+if TYPE_CHECKING:
+    import torch
+
+    from galip.pipeline import GALIPPipeline
+
+DEFAULT_MODEL = "emoji-64"
+ENGINES = ("torch",)
+"""What can run a model."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+
+
+def load(
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    engine: str | None = None,
+) -> GALIPPipeline:
+    """Load a model, ready to draw.
+
+    Args:
+        model: a bundled model's name, a model folder, or the hub id of one ("owner/name"), looked for in this order.
+        device: where to draw, "cuda", "cpu", ...; None: a GPU if there is one, else the CPU.
+        dtype: type of the weights, for example "bfloat16"; None: fp32 on a CPU, elsewhere as they are stored.
+        engine: "torch", the only one, also meant by None.
+
+    Raises:
+        InputError: there is no such engine, device or dtype.
+        GalipError: there is no such model, or it is not whole; the message says what to do.
+    """
+    if engine is not None and engine not in ENGINES:
+        raise InputError(f"engine {engine!r}: there is no such engine, use one of {', '.join(ENGINES)}")
+    folder = fetch(model)
+    check_model_folder(folder)
+
+    place = _device(device)
+    kind = _dtype(dtype, folder, on_cpu=place.type == "cpu")
+    pipeline = _load_pipeline(folder, kind)
+    try:
+        pipeline.to(place)
+    except RuntimeError as error:
+        raise GalipError(f"{model} cannot be moved to {place}: {error}") from error
+    return pipeline
+
+
+def resolve(model: str | os.PathLike[str]) -> Path | str:
+    """What a user's word for a model means: the folder of a bundled or local one, or else a hub id.
+
+    Raises:
+        InputError: it can be none of these.
+    """
+    if not isinstance(model, str | os.PathLike) or not os.fspath(model).strip():
+        raise InputError(f"model {model!r}: give a bundled model's name, a folder, or a hub id")
+    bundled = bundled_models()
+    if isinstance(model, str) and model in bundled:
+        return bundled[model]
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        hint = "; a GALIP authors' checkpoint becomes a model with `galip convert`" if path.suffix == ".pth" else ""
+        raise InputError(f"{path}: this is a file, but a model is a folder with a {INDEX}{hint}")
+    if isinstance(model, str) and _HUB_ID.fullmatch(model):
+        return model
+    raise InputError(
+        f"model {os.fspath(model)!r}: there is no such folder and no such bundled model ({_bundled_line()})"
+    )
+
+
+def bundled_models() -> dict[str, Path]:
+    """The models that come with the package: their folders by name."""
+    assets = Path(str(resources.files("galip"))) / "assets"
+    return {index.parent.name: index.parent for index in sorted(assets.glob(f"*/{INDEX}"))}
+
+
+def fetch(model: str | os.PathLike[str]) -> Path:
+    """`resolve`, with a hub id's files downloaded to the hub's cache: no pickles, and not the discriminator.
+
+    Raises:
+        InputError: as for `resolve`.
+        GalipError: the hub has no such model or cannot be reached.
+    """
+    found = resolve(model)
+    return found if isinstance(found, Path) else _download(found)
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    wanted = [INDEX, "README.md", "training.json", *(f"{part}/*" for part in (*NETWORKS, "tokenizer"))]
+    pickles = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5"]
+    neither = f"there is no folder {hub_id} here, nor a bundled model of that name ({_bundled_line()})"
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=pickles))
+    except RepositoryNotFoundError as error:
+        raise GalipError(
+            f"model {hub_id!r}: {neither}, and the hub knows no such model; "
+            "if it is private, log in with `hf auth login`"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise GalipError(
+            f"model {hub_id!r}: {neither}, and the hub cannot be reached; check the connection (and that "
+            "HF_HUB_OFFLINE is not set), or download the model elsewhere and give its folder"
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise GalipError(f"model {hub_id!r}: {neither}, and the hub answers: {error}") from error
+
+
+def _load_pipeline(folder: Path, dtype: torch.dtype) -> GALIPPipeline:
+    from galip.pipeline import GALIPPipeline
+
+    try:
+        with _no_progress_bars():
+            pipeline = GALIPPipeline.from_pretrained(folder, dtype=dtype)
+    except GalipError as error:
+        raise GalipError(f"{folder}: {error}") from error
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
+        # What the libraries raise at a configuration or at weights that do not belong together.
+        raise GalipError(f"{folder}: the model cannot be loaded: {error}") from error
+    for name in NETWORKS:
+        if getattr(pipeline, name) is not None:
+            _check_complete(getattr(pipeline, name), folder / name)
+    return pipeline
+
+
+def _check_complete(network: torch.nn.Module, part: Path) -> None:
+    """The libraries only log a warning where weights are missing, and draw with random ones."""
+    stored = read_tensors(part)
+    names: dict[int, list[str]] = {}
+    for name, weight in network.named_parameters(remove_duplicate=False):
+        names.setdefault(id(weight), []).append(name)  # tied weights are stored under one of their names
+    missing = [group[0] for group in names.values() if not any(name in stored for name in group)]
+    if missing:
+        raise GalipError(
+            f"{part}: {len(missing)} weights are missing ({', '.join(missing[:3])}{', ...' if missing[3:] else ''}); "
+            "the model is not whole, save or fetch it again"
+        )
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    import torch
+
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device {device!r}: there is no such device, use cpu, cuda, cuda:1, mps, ...") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {str(device)!r}: torch finds no CUDA device on this machine, use cpu")
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {str(device)!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+    return place
+
+
+def _dtype(dtype: str | torch.dtype | None, folder: Path, on_cpu: bool) -> torch.dtype:
+    import torch
+
+    known = {name: getattr(torch, name) for name in _DTYPES.values()}
+    if dtype is None:
+        kind: Any = torch.float32 if on_cpu else known[_DTYPES.get(stored_dtype(folder), "float32")]
+    else:
+        kind = dtype if isinstance(dtype, torch.dtype) else known.get(dtype)
+    if kind not in known.values():
+        raise InputError(f"dtype {dtype!r}: use one of {', '.join(known)}")
+    return kind
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep the libraries' bars away: a model of this size is there before they are drawn."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()
+
+
+def _bundled_line() -> str:
+    names = bundled_models()
+    return f"bundled: {', '.join(names)}" if names else "this installation bundles none"

@@ -1,0 +1,330 @@
+"""Mate-G, the CLIP-empowered generator (paper, section 3.3).
+
+noise and sentence vector -> bridge feature and prompts -> frozen CLIP-ViT -> visual concepts -> picture
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+
+# diffusers finds an out-of-tree class only where its defining module holds the name ModelMixin.
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from galip.models.clip_vision import ClipInput, FrozenCLIPVision
+from galip.models.layers import LEAKY_SLOPE, FusionBlock
+
+# Taps of a 3-wide kernel that fall on the same pixel of a doubled row, for each tap of the 4-wide transposed kernel.
+_DOUBLING = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+
+
+class BridgeBlock(nn.Module):
+    """Residual block of the Bridge-FP: `x + fuse2(conv2(fuse1(conv1(x))))`, through a narrower middle.
+
+    Args:
+        channels: channels in and out.
+        hidden: channels in the middle.
+        cond_dim: length of the condition vector.
+    """
+
+    def __init__(self, channels: int, hidden: int, cond_dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.fuse1 = FusionBlock(hidden, cond_dim)
+        self.conv2 = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.fuse2 = FusionBlock(channels, cond_dim)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        """Refine `x` [B, channels, g, g] under `cond` [B, cond_dim]."""
+        h = self.fuse1(self.conv1(x), cond)
+        out: Tensor = x + self.fuse2(self.conv2(h), cond)
+        return out
+
+
+class BridgeFeaturePredictor(nn.Module):
+    """Bridge-FP: noise and condition -> the bridge feature, which enters CLIP-ViT in place of patch embeddings.
+
+    Args:
+        z_dim: length of the noise.
+        cond_dim: length of the condition vector (noise and sentence vector together).
+        grid: side g of the transformer's patch grid.
+        channels: channels of the coarse map that the noise is turned into.
+        hidden: channels in the middle of the residual blocks.
+        num_blocks: number of residual blocks.
+        width: the transformer's width.
+    """
+
+    def __init__(
+        self, z_dim: int, cond_dim: int, grid: int, channels: int, hidden: int, num_blocks: int, width: int
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.channels = channels
+        self.linear = nn.Linear(z_dim, channels * grid * grid)
+        self.blocks = nn.ModuleList(BridgeBlock(channels, hidden, cond_dim) for _ in range(num_blocks))
+        self.conv = nn.Conv2d(channels, width, 5, padding=2)
+
+    def forward(self, z: Tensor, cond: Tensor) -> Tensor:
+        """Bridge feature [B, width, g, g] of noise `z` [B, z_dim] and `cond` [B, cond_dim]."""
+        x = self.linear(z).unflatten(1, (self.channels, self.grid, self.grid))  # [B, C*g*g] -> [B, C, g, g]
+        for block in self.blocks:
+            x = block(x, cond)
+        out: Tensor = self.conv(x)
+        return out
+
+
+class PromptPredictor(nn.Module):
+    """One linear layer: condition -> a prompt token for each prompted transformer block.
+
+    Args:
+        cond_dim: length of the condition vector.
+        num_prompts: how many blocks are prompted (P).
+        width: the transformer's width.
+    """
+
+    def __init__(self, cond_dim: int, num_prompts: int, width: int) -> None:
+        super().__init__()
+        self.num_prompts = num_prompts
+        self.width = width
+        self.linear = nn.Linear(cond_dim, num_prompts * width)
+
+    def forward(self, cond: Tensor) -> Tensor:
+        """Prompt tokens [B, P, width] of `cond` [B, cond_dim]."""
+        out: Tensor = self.linear(cond).unflatten(1, (self.num_prompts, self.width))
+        return out
+
+
+class UpBlock(nn.Module):
+    """Nearest-neighbour upsampling with text fusion: `shortcut(x) + conv2(fuse2(conv1(fuse1(x))))`, x upsampled.
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out; where they differ from `in_channels` the shortcut is a 1x1 convolution.
+        cond_dim: length of the condition vector.
+        size: side of the output in pixels; need not be a multiple of the input's.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, cond_dim: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.fuse1 = FusionBlock(in_channels, cond_dim)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.fuse2 = FusionBlock(out_channels, cond_dim)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        """`x` [B, in_channels, s, s] and `cond` [B, cond_dim] -> [B, out_channels, size, size]."""
+        # The 1x1 shortcut and the fusion work on each pixel alone, so they commute with nearest-neighbour upsampling:
+        # done before it they give the same numbers for a quarter of the work.
+        h = self._upsample_and_convolve(self.fuse1(x, cond))
+        out: Tensor = self._upsample(self.shortcut(x)) + self.conv2(self.fuse2(h, cond))
+        return out
+
+    def _upsample(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, size=(self.size, self.size), mode="nearest")
+
+    def _upsample_and_convolve(self, x: Tensor) -> Tensor:
+        """`conv1` of the upsampled `x`; where the side doubles exactly, as one transposed convolution.
+
+        Each pixel of a doubled picture stands there four times, so the 3x3 kernel meets only 2x2 different ones: a 4x4
+        kernel of its sums, stride 2, gives the same numbers (at the borders too) with 16 products instead of 36.
+        """
+        if self.size != 2 * x.shape[-1]:
+            out: Tensor = self.conv1(self._upsample(x))
+            return out
+        weight = self.conv1.weight
+        fold = weight.new_tensor(_DOUBLING)
+        weight = torch.einsum("tk,oikl,sl->iots", fold, weight, fold)  # [out, in, 3, 3] -> [in, out, 4, 4]
+        return F.conv_transpose2d(x, weight, self.conv1.bias, stride=2, padding=1)
+
+
+class ImageGenerator(nn.Module):
+    """Bridge feature and visual concepts -> picture, coarse to fine.
+
+    Args:
+        width: the transformer's width.
+        stem_channels: channels after the first convolution.
+        cond_dim: length of the condition vector.
+        block_sizes: side of each up-block's output, in pixels.
+        block_channels: channels of each up-block's output.
+        concept_scale: weight of the visual concepts beside the bridge feature.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        stem_channels: int,
+        cond_dim: int,
+        block_sizes: Sequence[int],
+        block_channels: Sequence[int],
+        concept_scale: float,
+    ) -> None:
+        super().__init__()
+        self.concept_scale = concept_scale
+        self.stem = nn.Conv2d(width, stem_channels, 5, padding=2)
+        inputs = [stem_channels, *block_channels[:-1]]
+        self.blocks = nn.ModuleList(
+            UpBlock(in_channels, out_channels, cond_dim, size)
+            for in_channels, out_channels, size in zip(inputs, block_channels, block_sizes, strict=True)
+        )
+        self.to_rgb = nn.Conv2d(block_channels[-1], 3, 3, padding=1)
+
+    def forward(self, bridge: Tensor, concepts: Tensor, conds: Sequence[Tensor]) -> Tensor:
+        """Draw the picture.
+
+        Args:
+            bridge: [B, width, g, g], the bridge feature.
+            concepts: [B, width, g, g], the visual concepts.
+            conds: a condition [B, cond_dim] for each up-block, coarse to fine.
+
+        Returns:
+            [B, 3, S, S], a picture in about [-1, 1], not clamped.
+        """
+        x = self.stem(bridge + self.concept_scale * concepts)
+        for block, cond in zip(self.blocks, conds, strict=True):
+            x = block(x, cond)
+        out: Tensor = self.to_rgb(F.leaky_relu(x, LEAKY_SLOPE))
+        return out
+
+
+class MateGenerator(ModelMixin, ConfigMixin):
+    """Mate-G: noise and sentence vector to picture, through a frozen CLIP-ViT that it is given at each call.
+
+    The transformer's weights are not part of this model. Arguments are the saved configuration; the defaults are the
+    released network (ViT-B/32, 224 px, 51,830,211 parameters). `galip.models.presets` names other sizes.
+
+    Args:
+        z_dim: length of the noise z ~ N(0, I).
+        cond_dim: length of the sentence vector e.
+        vision_width: width of the CLIP-ViT.
+        grid: side of the CLIP-ViT's patch grid.
+        bridge_channels: channels of the Bridge-FP's coarse map.
+        bridge_hidden: channels in the middle of its residual blocks.
+        bridge_blocks: number of its residual blocks.
+        prompt_blocks: 0-based transformer blocks that get a prompt token, increasing.
+        concept_scale: weight of the visual concepts beside the bridge feature.
+        stem_channels: channels after the Image Generator's first convolution.
+        block_sizes: side of each up-block's output in pixels, increasing; the last is the picture's.
+        block_channels: channels of each up-block's output.
+        clip_input: input mapping of the CLIP-ViT that this model was trained with ("standard" or "released"); recorded
+            here so that `FrozenCLIPVision` is built with the same one.
+
+    Raises:
+        ValueError: sizes contradict each other; the message names the argument.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        z_dim: int = 100,
+        cond_dim: int = 512,
+        vision_width: int = 768,
+        grid: int = 7,
+        bridge_channels: int = 64,
+        bridge_hidden: int = 32,
+        bridge_blocks: int = 4,
+        prompt_blocks: Sequence[int] = (1, 2, 3, 4, 5, 6, 7, 8),
+        concept_scale: float = 0.1,
+        stem_channels: int = 512,
+        block_sizes: Sequence[int] = (8, 16, 32, 64, 128, 224),
+        block_channels: Sequence[int] = (512, 512, 512, 256, 128, 64),
+        clip_input: ClipInput = "standard",
+    ) -> None:
+        super().__init__()
+        _check_config(grid, prompt_blocks, block_sizes, block_channels, clip_input)
+        # A saved configuration comes back with lists.
+        self.prompt_blocks = tuple(prompt_blocks)
+        self.z_dim = z_dim
+        self.cond_dim = cond_dim
+        self.image_size = block_sizes[-1]
+        self.bridge_predictor = BridgeFeaturePredictor(
+            z_dim, z_dim + cond_dim, grid, bridge_channels, bridge_hidden, bridge_blocks, vision_width
+        )
+        self.prompt_predictor = PromptPredictor(z_dim + cond_dim, len(self.prompt_blocks), vision_width)
+        self.image_generator = ImageGenerator(
+            vision_width, stem_channels, z_dim + cond_dim, block_sizes, block_channels, concept_scale
+        )
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages take a condition of their own: bridge, prompts, then the up-blocks coarse to fine."""
+        return 2 + len(self.image_generator.blocks)
+
+    def bridge(self, z: Tensor, cond: Tensor) -> Tensor:
+        """Bridge feature [B, width, g, g] of noise `z` [B, z_dim] and `cond` [B, z_dim + cond_dim]."""
+        out: Tensor = self.bridge_predictor(z, cond)
+        return out
+
+    def prompts(self, cond: Tensor) -> Tensor:
+        """Prompt tokens [B, P, width] of `cond` [B, z_dim + cond_dim], in the order of `prompt_blocks`."""
+        out: Tensor = self.prompt_predictor(cond)
+        return out
+
+    def image(self, bridge: Tensor, concepts: Tensor, cond: Tensor | Sequence[Tensor]) -> Tensor:
+        """Picture [B, 3, S, S] of bridge feature and visual concepts, both [B, width, g, g].
+
+        `cond` is one [B, z_dim + cond_dim] for all up-blocks, or a sequence with one for each.
+        """
+        conds = [cond] * len(self.image_generator.blocks) if isinstance(cond, Tensor) else cond
+        out: Tensor = self.image_generator(bridge, concepts, conds)
+        return out
+
+    def forward(self, z: Tensor, e: Tensor, vision: FrozenCLIPVision) -> Tensor:
+        """Draw pictures (paper, figure 4).
+
+        Args:
+            z: [B, z_dim], noise ~ N(0, I).
+            e: un-normalised sentence vectors, [B, cond_dim], or one for each stage, [B, num_stages, cond_dim]
+                (order: bridge, prompts, up-blocks coarse to fine).
+            vision: the frozen CLIP-ViT, of the configured width and grid.
+
+        Returns:
+            [B, 3, S, S] in about [-1, 1], not clamped.
+
+        Raises:
+            ValueError: `z` or `e` has a wrong shape, or `vision` is not the transformer this model was built for.
+        """
+        self._check_inputs(z, e)
+        dtype = self.prompt_predictor.linear.weight.dtype
+        z, e = z.to(dtype), e.to(dtype)
+        if e.ndim == 2:
+            conds = [torch.cat([z, e], dim=1)] * self.num_stages
+        else:
+            conds = [torch.cat([z, e[:, stage]], dim=1) for stage in range(self.num_stages)]
+        bridge = self.bridge(z, conds[0])
+        concepts = vision.induce(bridge, self.prompts(conds[1]), self.prompt_blocks)
+        return self.image(bridge, concepts, conds[2:])
+
+    def _check_inputs(self, z: Tensor, e: Tensor) -> None:
+        if z.ndim != 2 or z.shape[1] != self.z_dim:
+            raise ValueError(f"z has shape {tuple(z.shape)}; give noise [B, {self.z_dim}]")
+        per_stage = (self.num_stages, self.cond_dim)
+        if e.ndim not in (2, 3) or tuple(e.shape[1:]) not in ((self.cond_dim,), per_stage) or e.shape[0] != z.shape[0]:
+            raise ValueError(
+                f"e has shape {tuple(e.shape)} and z {tuple(z.shape)}; give as many sentence vectors as noises, "
+                f"[B, {self.cond_dim}], or one for each stage, [B, {self.num_stages}, {self.cond_dim}]"
+            )
+
+
+def _check_config(
+    grid: int,
+    prompt_blocks: Sequence[int],
+    block_sizes: Sequence[int],
+    block_channels: Sequence[int],
+    clip_input: str,
+) -> None:
+    if not block_sizes or len(block_sizes) != len(block_channels):
+        raise ValueError(
+            f"block_sizes is {tuple(block_sizes)} and block_channels is {tuple(block_channels)}; "
+            "give one size and one number of channels for each up-block"
+        )
+    if any(a >= b for a, b in pairwise([grid, *block_sizes])):
+        raise ValueError(f"block_sizes is {tuple(block_sizes)}; sizes must increase from above the grid of {grid}")
+    if not prompt_blocks or any(a >= b for a, b in pairwise([-1, *prompt_blocks])):
+        raise ValueError(f"prompt_blocks is {tuple(prompt_blocks)}; give increasing 0-based block numbers")
+    if clip_input not in ("standard", "released"):
+        raise ValueError(f"clip_input is {clip_input!r}; use 'standard' or 'released'")

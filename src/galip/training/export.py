@@ -1,0 +1,96 @@
+"""A trained generator as a model folder that every command reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import galip
+from galip.errors import GalipError
+from galip.models.generator import MateGenerator
+from galip.pipeline import GALIPPipeline
+from galip.training.checkpoints import load_checkpoint
+from galip.training.config import TrainConfig, parse_config
+from galip.training.ema import frozen_copy
+from galip.training.networks import Networks, build_networks
+
+_CARD = """\
+---
+library_name: galip
+pipeline_tag: text-to-image
+{licence}tags:
+- galip
+- gan
+---
+# {name}
+
+{description}
+
+Trained with galip {version} on `{source}`: {images:,} images seen, batch {batch}, seed {seed}. These are the averaged
+weights of the generator; `discriminator/` lies beside them. The run's settings are in `training.json`.
+
+```python
+import galip
+
+pipe = galip.load("{name}")  # or this folder's path
+pipe("a caption", seed=0).images[0].save("picture.png")
+```
+"""
+
+
+def export_model(networks: Networks, average: MateGenerator, config: TrainConfig, images: int, out: Path) -> Path:
+    """Write pipeline, discriminator, model card and `training.json`, under a temporary name first.
+
+    Args:
+        networks: CLIP and discriminator of the run.
+        average: the generator to export.
+        config: the run.
+        images: images seen.
+        out: the model folder; an earlier export there is replaced.
+
+    Returns:
+        `out`.
+    """
+    unfinished = out.with_name(f".unfinished-{out.name}-{os.getpid()}")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        vision_model = networks.vision.model
+        GALIPPipeline(networks.tokenizer, networks.text_encoder, vision_model, average).save_pretrained(unfinished)
+        networks.discriminator.save_pretrained(unfinished / "discriminator")
+        training = {"images": images, "version": galip.__version__, "config": config.model_dump(mode="json")}
+        (unfinished / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+        card = _CARD.format(
+            licence=f"license: {config.licence}\n" if config.licence else "",
+            name=config.name,
+            description=config.description,
+            version=galip.__version__,
+            source=config.data.source,
+            images=images,
+            batch=config.run.batch,
+            seed=config.run.seed,
+        )
+        (unfinished / "README.md").write_text(card, encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        unfinished.rename(out)
+    except OSError as error:
+        raise GalipError(f"{out}: the model could not be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return out
+
+
+def export_checkpoint(checkpoint: Path, out: Path) -> Path:
+    """Make the model folder of a training checkpoint, also while its run goes on.
+
+    Raises:
+        GalipError: the checkpoint, or the CLIP that its configuration names, cannot be loaded.
+    """
+    about, _ = load_checkpoint(checkpoint)
+    config = parse_config(about["config"], str(checkpoint))
+    networks = build_networks(config.model, config.run.seed)
+    average = frozen_copy(networks.generator)
+    load_checkpoint(checkpoint, {"ema": average, "discriminator": networks.discriminator})
+    return export_model(networks, average, config, about["images"], out)

@@ -1,0 +1,143 @@
+"""The networks of a run, built and checked against each other before anything expensive starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+from transformers.utils import logging
+
+from galip.errors import GalipError, InputError
+from galip.models.clip_vision import FrozenCLIPVision
+from galip.models.discriminator import MateDiscriminator
+from galip.models.generator import MateGenerator
+from galip.models.presets import PRESETS
+from galip.models.text import CLIPSentenceEncoder
+from galip.training.config import ModelConfig
+
+
+@dataclass
+class Networks:
+    """Everything that takes part in training. The first three are frozen.
+
+    Attributes:
+        tokenizer, text_encoder: CLIP's text side.
+        vision: the frozen CLIP-ViT.
+        generator, discriminator: what learns.
+    """
+
+    tokenizer: Any
+    text_encoder: CLIPTextModelWithProjection
+    vision: FrozenCLIPVision
+    generator: MateGenerator
+    discriminator: MateDiscriminator
+
+    @property
+    def sentence_encoder(self) -> CLIPSentenceEncoder:
+        return CLIPSentenceEncoder(self.tokenizer, self.text_encoder)
+
+
+def build_networks(config: ModelConfig, seed: int) -> Networks:
+    """Load the CLIP, build (or load) generator and discriminator, and check that they fit.
+
+    Args:
+        config: the run's `model` section.
+        seed: of the initial weights.
+
+    Raises:
+        InputError: unknown preset, wrong argument, or sizes that contradict the CLIP's; named with the remedy.
+        GalipError: a folder or hub id that cannot be loaded.
+    """
+    if config.preset not in PRESETS:
+        raise InputError(f"model.preset is {config.preset!r}; known: {', '.join(PRESETS)}")
+    preset = PRESETS[config.preset]
+    clip = config.clip or (str(Path(config.start_from)) if config.start_from else preset.clip)
+    if not clip:
+        raise InputError(
+            f"model.clip is empty and the preset {config.preset} has no usual CLIP; name a folder or hub id"
+        )
+    tokenizer, text_encoder, vision_model = load_clip(clip)
+    torch.manual_seed(seed)
+    if config.start_from:
+        generator = _load(MateGenerator, config.start_from, "generator")
+        discriminator = _load(MateDiscriminator, config.start_from, "discriminator")
+    else:
+        generator = _build(MateGenerator, preset.generator | config.generator, "model.generator")
+        discriminator = _build(MateDiscriminator, preset.discriminator | config.discriminator, "model.discriminator")
+    vision = FrozenCLIPVision(vision_model, generator.config.clip_input)
+    _check_fit(generator, discriminator, vision, text_encoder, clip)
+    return Networks(tokenizer, text_encoder.requires_grad_(False).eval(), vision, generator, discriminator)
+
+
+def load_clip(name: str) -> tuple[Any, CLIPTextModelWithProjection, CLIPVisionModelWithProjection]:
+    """Tokenizer, text and vision model, in fp32, of a CLIP folder, a hub id, or a galip model folder.
+
+    Raises:
+        GalipError: it cannot be loaded.
+    """
+    folder = Path(name)
+    parts = {"tokenizer": "", "text": "", "vision": ""}
+    if (folder / "model_index.json").exists():  # a galip model: the components lie in folders of their own
+        parts = {"tokenizer": "tokenizer", "text": "text_encoder", "vision": "vision_encoder"}
+    options: dict[str, Any] = {"dtype": torch.float32}
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # each half of a CLIP is told about the other half's weights
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder / parts["tokenizer"]) if folder.is_dir() else name)
+        text = CLIPTextModelWithProjection.from_pretrained(
+            str(folder / parts["text"]) if folder.is_dir() else name, **options
+        )
+        vision = CLIPVisionModelWithProjection.from_pretrained(
+            str(folder / parts["vision"]) if folder.is_dir() else name, **options
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise GalipError(
+            f"{name}: no CLIP could be loaded from it; give a folder with config.json, model.safetensors and the "
+            f"tokenizer's files, or a hub id that can be reached ({str(error).splitlines()[0]})"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    return tokenizer, text, vision
+
+
+def _build(kind: Any, arguments: dict[str, Any], section: str) -> Any:
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{section}: {error}") from error
+
+
+def _load(kind: Any, folder: str, part: str) -> Any:
+    try:
+        return kind.from_pretrained(folder, subfolder=part, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+    except (OSError, ValueError) as error:
+        raise GalipError(
+            f"{folder}: no {part} could be loaded from it; `model.start_from` must name a model folder with "
+            f"generator/ and discriminator/ ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _check_fit(
+    generator: MateGenerator,
+    discriminator: MateDiscriminator,
+    vision: FrozenCLIPVision,
+    text_encoder: CLIPTextModelWithProjection,
+    clip: str,
+) -> None:
+    sizes = {"vision_width": vision.width, "grid": vision.grid, "cond_dim": int(text_encoder.config.projection_dim)}
+    for section, network in (("generator", generator), ("discriminator", discriminator)):
+        for name, wanted in sizes.items():
+            if network.config[name] != wanted:
+                raise InputError(
+                    f"model.{section}.{name} is {network.config[name]}, but the CLIP {clip} has {wanted}; "
+                    f"choose the preset made for this CLIP, or set model.{section}.{name}={wanted}"
+                )
+    deepest = max(*generator.prompt_blocks, *discriminator.tap_blocks)
+    if deepest >= vision.depth:
+        raise InputError(
+            f"block {deepest} is prompted or tapped, but the CLIP {clip} has {vision.depth} blocks (0 to "
+            f"{vision.depth - 1}); set model.generator.prompt_blocks and model.discriminator.tap_blocks"
+        )

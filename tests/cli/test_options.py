@@ -1,0 +1,42 @@
+"""Option values that more than one command reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from galip.cli.options import parse_seeds
+from galip.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("7", [7]),
+        ("0-3", [0, 1, 2, 3]),
+        ("0-3,7", [0, 1, 2, 3, 7]),
+        ("9, 2-2", [9, 2]),
+        (str(2**63 - 1), [2**63 - 1]),
+    ],
+)
+def test_seeds(text: str, seeds: list[int]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "no seed"),
+        ("a", "'a' is no seed"),
+        ("1,,2", "'' is no seed"),
+        ("-1", "'-1' is no seed"),
+        ("1.5", "no seed"),
+        ("٣", "no seed"),
+        ("3-0", "3-0 runs backwards"),
+        ("0-3,2", "2 is there twice"),
+        ("0-99999999999", "more than 1,000,000"),
+        (str(2**63), "between 0 and"),
+    ],
+)
+def test_bad_seeds_are_named(text: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        parse_seeds(text)

@@ -1,0 +1,243 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from models import tiny
+from torch import nn
+from torch.testing import assert_close
+
+from galip.models import MateGenerator, PromptPredictor, UpBlock
+from galip.models.generator import BridgeBlock
+
+
+class Drawing(nn.Module):
+    """Generator and transformer as one module of tensors, as compilers and exporters want it."""
+
+    def __init__(self, generator, vision):
+        super().__init__()
+        self.generator, self.vision = generator, vision
+
+    def forward(self, z, e):
+        return self.generator(z, e, self.vision)
+
+
+@pytest.fixture
+def vision():
+    return tiny.vision()
+
+
+@pytest.fixture
+def generator():
+    return tiny.scatter(tiny.generator())
+
+
+def test_default_configuration_is_the_papers_size():
+    with torch.device("meta"):
+        generator = MateGenerator()
+    assert sum(parameter.numel() for parameter in generator.parameters()) == 51_830_211
+    assert generator.image_size == 224
+    assert generator.num_stages == 8
+
+
+def test_it_draws_pictures_of_the_configured_size(generator, vision):
+    z, e = tiny.noise_and_sentence(3)
+    assert generator(z, e, vision).shape == (3, 3, 32, 32)
+    assert (generator.image_size, generator.num_stages) == (32, 5)
+
+
+def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(generator, vision):
+    z, e = tiny.noise_and_sentence()
+    generator(z, e, vision).square().sum().backward()
+    for name, parameter in generator.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+    assert all(parameter.grad is None for parameter in vision.parameters())
+
+
+def test_noise_comes_before_the_sentence_in_the_condition(generator, vision):
+    z, e = tiny.noise_and_sentence()
+    cond = torch.cat([z, e], dim=1)
+    bridge = generator.bridge(z, cond)
+    concepts = vision.induce(bridge, generator.prompts(cond), generator.prompt_blocks)
+    assert_close(generator.image(bridge, concepts, cond), generator(z, e, vision))
+
+
+def test_steps_have_their_shapes(generator):
+    z, e = tiny.noise_and_sentence()
+    cond = torch.cat([z, e], dim=1)
+    assert generator.bridge(z, cond).shape == (2, 32, 4, 4)
+    assert generator.prompts(cond).shape == (2, 2, 32)
+
+
+def test_prompts_bridge_and_concepts_change_the_picture(generator, vision):
+    z, e = tiny.noise_and_sentence()
+    cond = torch.cat([z, e], dim=1)
+    bridge, prompts = generator.bridge(z, cond), generator.prompts(cond)
+
+    def draw(bridge, prompts):
+        return generator.image(bridge, vision.induce(bridge, prompts, generator.prompt_blocks), cond)
+
+    image = draw(bridge, prompts)
+    for changed in (draw(bridge, prompts.flip(0)), draw(bridge.flip(0), prompts)):
+        assert (changed - image).abs().max() > 1e-4
+    assert (generator.image(bridge, torch.zeros_like(bridge), cond) - image).abs().max() > 1e-3
+
+
+def test_noise_and_sentence_change_the_picture(generator, vision):
+    z, e = tiny.noise_and_sentence(1)
+    image = generator(z, e, vision)
+    assert (generator(-z, e, vision) - image).abs().max() > 1e-3
+    assert (generator(z, -e, vision) - image).abs().max() > 1e-3
+
+
+def test_one_sentence_for_every_stage_equals_one_sentence(generator, vision):
+    z, e = tiny.noise_and_sentence()
+    per_stage = e[:, None].repeat(1, generator.num_stages, 1)
+    assert torch.equal(generator(z, per_stage, vision), generator(z, e, vision))
+
+
+@pytest.mark.parametrize("stage", range(5))
+def test_every_stage_listens_to_its_own_sentence(generator, vision, stage):
+    z, e = tiny.noise_and_sentence(1)
+    per_stage = e[:, None].repeat(1, generator.num_stages, 1)
+    changed = per_stage.clone()
+    changed[:, stage] = -e
+    assert (generator(z, changed, vision) - generator(z, per_stage, vision)).abs().max() > 1e-5
+
+
+def test_a_picture_does_not_depend_on_its_batch(generator, vision):
+    z, e = tiny.noise_and_sentence(5)
+    together = generator(z, e, vision)
+    assert_close(generator(z[3:4], e[3:4], vision), together[3:4], atol=1e-5, rtol=0)
+
+
+# ---- blocks
+
+
+@pytest.mark.parametrize(("in_channels", "out_channels", "side", "size"), [(5, 5, 4, 8), (6, 3, 4, 8), (5, 3, 8, 14)])
+def test_up_block_equals_the_papers_order_of_upsampling_first(in_channels, out_channels, side, size):
+    block = tiny.scatter(UpBlock(in_channels, out_channels, 7, size))
+    x, cond = torch.randn(2, in_channels, side, side), torch.randn(2, 7)
+    up = F.interpolate(x, size=(size, size), mode="nearest")
+    expected = block.shortcut(up) + block.conv2(block.fuse2(block.conv1(block.fuse1(up, cond)), cond))
+    assert_close(block(x, cond), expected)
+    assert block(x, cond).shape == (2, out_channels, size, size)
+
+
+def test_up_block_has_a_shortcut_convolution_only_where_channels_change():
+    assert isinstance(UpBlock(4, 4, 2, 8).shortcut, nn.Identity)
+    assert UpBlock(4, 6, 2, 8).shortcut.weight.shape == (6, 4, 1, 1)
+
+
+def test_bridge_block_is_residual():
+    block = tiny.scatter(BridgeBlock(6, 4, 7))
+    x, cond = torch.randn(2, 6, 4, 4), torch.randn(2, 7)
+    assert_close(block(x, cond), x + block.fuse2(block.conv2(block.fuse1(block.conv1(x), cond)), cond))
+
+
+def test_prompt_predictor_splits_one_linear_layer_into_tokens():
+    predictor = PromptPredictor(cond_dim=5, num_prompts=3, width=4)
+    cond = torch.randn(2, 5)
+    assert torch.equal(predictor(cond)[:, 1], predictor.linear(cond)[:, 4:8])
+
+
+# ---- precision, compilers, files
+
+
+@pytest.mark.parametrize("vision_dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_generator_and_transformer_may_differ_in_dtype(dtype, vision_dtype):
+    generator, vision = tiny.scatter(tiny.generator()), tiny.vision()
+    z, e = tiny.noise_and_sentence()
+    exact = generator(z, e, vision)
+    image = generator.to(dtype)(z, e, vision.to(vision_dtype))
+    assert image.dtype == dtype
+    error = (image.float() - exact).abs().max() / exact.std()
+    assert error < (1e-5 if dtype == vision_dtype == torch.float32 else 0.15)
+
+
+def test_autocast_trains(generator, vision):
+    z, e = tiny.noise_and_sentence()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        image = generator(z, e, vision)
+        image.float().square().mean().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in generator.parameters())
+
+
+def test_compiled_whole_and_without_graph_breaks(vision):
+    # One block of each kind is enough, and compiling takes time for every further one.
+    generator = tiny.scatter(tiny.generator(bridge_blocks=1, block_sizes=(10,), block_channels=(8,)))
+    drawing = Drawing(generator, vision)
+    z, e = tiny.noise_and_sentence()
+    compiled = torch.compile(drawing, backend="aot_eager", fullgraph=True)
+    image = compiled(z, e)
+    assert_close(image, drawing(z, e), atol=1e-5, rtol=1e-5)
+    image.sum().backward()
+    assert generator.prompt_predictor.linear.weight.grad.any()
+    assert all(parameter.grad is None for parameter in vision.parameters())
+
+
+def test_exported_with_any_batch_size(generator, vision):
+    drawing = Drawing(generator, vision).eval()
+    batch = torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(
+        drawing, tiny.noise_and_sentence(2), dynamic_shapes=({0: batch}, {0: batch})
+    ).module()
+    z, e = tiny.noise_and_sentence(5)
+    with torch.no_grad():
+        assert_close(exported(z, e), drawing(z, e), atol=1e-5, rtol=1e-5)
+
+
+def test_saved_and_loaded_bit_for_bit(generator, vision, tmp_path):
+    generator.save_pretrained(tmp_path)
+    loaded = MateGenerator.from_pretrained(tmp_path)
+    state = generator.state_dict()
+    assert loaded.state_dict().keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
+    z, e = tiny.noise_and_sentence()
+    assert torch.equal(loaded(z, e, vision), generator.eval()(z, e, vision))
+    assert (loaded.prompt_blocks, loaded.image_size) == ((1, 2), 32)
+    assert loaded.config.clip_input == "standard"
+
+
+def test_the_transformer_is_not_in_the_saved_weights(generator):
+    assert {name.split(".")[0] for name in generator.state_dict()} == {
+        "bridge_predictor",
+        "prompt_predictor",
+        "image_generator",
+    }
+
+
+# ---- errors
+
+
+def test_wrong_inputs_are_refused(generator, vision):
+    z, e = tiny.noise_and_sentence()
+    with pytest.raises(ValueError, match=r"z has shape \(2, 7\); give noise \[B, 8\]"):
+        generator(z[:, :7], e, vision)
+    for wrong in (e[:, :20], e[:1], e[:, None].repeat(1, 4, 1), e[0]):
+        with pytest.raises(ValueError, match="e has shape"):
+            generator(z, wrong, vision)
+
+
+def test_a_transformer_of_another_size_is_refused(vision):
+    z, e = tiny.noise_and_sentence()
+    with pytest.raises(ValueError, match="bridge has shape"):
+        tiny.generator(grid=5)(z, e, vision)
+    with pytest.raises(ValueError, match="this transformer has 4 blocks"):
+        tiny.generator(prompt_blocks=(1, 4))(z, e, vision)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"block_sizes": (8, 16)}, "block_sizes is .* block_channels"),
+        ({"block_sizes": (16, 8, 32)}, "sizes must increase"),
+        ({"block_sizes": (4, 8, 32)}, "above the grid of 4"),
+        ({"prompt_blocks": (2, 1)}, "prompt_blocks"),
+        ({"prompt_blocks": ()}, "prompt_blocks"),
+        ({"clip_input": "twice"}, "clip_input is 'twice'"),
+    ],
+)
+def test_contradictory_configurations_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.generator(**changes)

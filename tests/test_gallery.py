@@ -1,0 +1,124 @@
+"""File names that are safe and unique, PNG files that are whole, contact sheets that can be read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from galip.gallery import SHEET_LIMIT, contact_sheet, picture_name, save_png
+
+SETTINGS = {"weights": "0123456789abcdef", "truncation": 1.0}
+
+
+def square(colour: str = "red", side: int = 64) -> Image.Image:
+    return Image.new("RGB", (side, side), colour)
+
+
+@pytest.mark.parametrize(
+    ("caption", "beginning"),
+    [
+        ("a red heart", "a-red-heart-s7-"),
+        ("  ../../etc/passwd\0\n", "etc-passwd-s7-"),
+        ("Ünïcödé Café", "unicode-cafe-s7-"),
+        ("猫", "caption-s7-"),
+        ("🙂🙂", "caption-s7-"),
+        ("con", "con-s7-"),
+        ("-rf *", "rf-s7-"),
+        ("word " * 2000, "word-word-word-word-word-word-word-word-s7-"),
+        ("x" * 10000, "x" * 40 + "-s7-"),
+        ("\ud800 half a pair", "half-a-pair-s7-"),
+    ],
+)
+def test_names_are_safe_for_any_caption(caption: str, beginning: str) -> None:
+    name = picture_name(caption, 7, SETTINGS)
+    assert name.startswith(beginning)
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]*-s7-[0-9a-f]{12}\.png", name)
+    assert len(name) <= 100
+
+
+def test_names_are_the_same_for_the_same_and_differ_otherwise() -> None:
+    assert picture_name("a cat", 1, SETTINGS) == picture_name("a cat", 1, dict(reversed(SETTINGS.items())))
+    others = [
+        picture_name("a cat", 1, SETTINGS),
+        picture_name("A cat", 1, SETTINGS),  # the same slug
+        picture_name("a cat!", 1, SETTINGS),
+        picture_name("a cat", 2, SETTINGS),
+        picture_name("a cat", 1, SETTINGS | {"weights": "other"}),
+        picture_name("a cat", 1, SETTINGS | {"truncation": 0.5}),
+        picture_name("é", 1, SETTINGS),
+        picture_name("e\u0301", 1, SETTINGS),  # the same to the eye, another text
+        picture_name("x" * 9999, 1, SETTINGS),
+        picture_name("x" * 10000, 1, SETTINGS),
+    ]
+    assert len({name.lower() for name in others}) == len(others)
+    assert len(picture_name("x", 2**63 - 1, SETTINGS)) < 100
+
+
+def test_a_png_keeps_its_pixels_and_its_texts(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    texts = {"prompt": "eine Katze 猫 " + "x" * 10000, "seed": "7"}
+    save_png(Image.fromarray(pixels), tmp_path / "a.png", texts)
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image), pixels)
+        assert image.text == texts
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_png_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    save_png(square("red"), tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    broken = square("blue")
+    broken.close()
+    with pytest.raises(ValueError, match="closed"):
+        save_png(broken, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_png_that_cannot_take_its_place_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(OSError, match=r"a\.png"):
+        save_png(square(), tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("count", "per_row", "columns"), [(1, None, 1), (12, None, 4), (8, 4, 4), (60, 3, 9), (7, 7, 3)]
+)
+def test_a_sheet_is_about_square_in_whole_groups(count: int, per_row: int | None, columns: int) -> None:
+    sheet = contact_sheet(((square(), "a cat", "seed 0") for _ in range(count)), per_row)
+    assert (sheet.width - 8) // 136 == columns
+    assert sheet.height >= -(-count // columns) * 128
+
+
+def test_a_sheet_shows_pictures_captions_and_notes() -> None:
+    blank = np.asarray(contact_sheet([(square("white"), "", "")]))
+    assert (blank == 255).all()
+    sheet = np.asarray(contact_sheet([(square("red"), "a red square", "seed 0")]))
+    assert (sheet[8:136, 8:136] == (255, 0, 0)).all()
+    assert (sheet[140:157] < 128).any()  # black letters
+    assert (sheet[157:174] < 160).any()  # grey ones below
+
+
+def test_a_sheet_holds_a_hundred_pictures_of_any_size_and_caption() -> None:
+    pictures = [
+        (square(side=side), caption, "seed 1") for side in (1, 32, 256) for caption in ("", "x" * 10000, "猫 " * 99)
+    ]
+    sheet = contact_sheet((pictures * 20), None)
+    assert sheet.width == 10 * 264 + 8
+    assert SHEET_LIMIT == 100
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet([])
+
+
+def test_long_captions_end_in_dots_within_three_lines() -> None:
+    short = contact_sheet([(square(), "a cat", "seed 0")])
+    long = contact_sheet([(square(), "a cat " * 1000, "seed 0")])
+    assert long.height - short.height == 2 * 17
+    assert long.width == short.width
+    beyond = np.asarray(long)[140:, 136:]
+    assert (beyond == 255).all()  # no letter leaves its cell

@@ -1,0 +1,83 @@
+"""The formulas against hand-computed values, and the penalty's gradient against finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from models import tiny as parts
+
+from galip.training import objective
+
+
+def test_hinge_by_hand() -> None:
+    logits = torch.tensor([-2.0, 0.0, 0.5, 3.0])
+    assert objective.hinge_real(logits).item() == pytest.approx((3 + 1 + 0.5 + 0) / 4)
+    assert objective.hinge_fake(logits).item() == pytest.approx((0 + 1 + 1.5 + 4) / 4)
+    assert objective.adversarial(logits).item() == pytest.approx(-0.375)
+
+
+def test_similarity_is_the_mean_cosine_whatever_the_norms() -> None:
+    images = torch.tensor([[3.0, 4.0], [0.0, -2.0]])
+    sentences = torch.tensor([[30.0, 40.0], [5.0, 0.0]])
+    assert objective.similarity(images, sentences).item() == pytest.approx((1 + 0) / 2)
+
+
+@pytest.mark.parametrize(("form", "expected"), [("released", "squares"), ("paper", "norms")])
+def test_penalty_of_a_linear_discriminator_by_hand(form: str, expected: str) -> None:
+    """For logit = a.x + b.y + c.e the gradients are a, b and c themselves, whatever the picture."""
+    a, b, c = torch.tensor([0.3, 0.4]), torch.tensor([1.2]), torch.tensor([0.5, 0.5])
+    x, y, e = (torch.randn(3, n).requires_grad_() for n in (2, 1, 2))
+    logits = x @ a + y @ b + e @ c
+    squared_c, squared_e = 0.09 + 0.16 + 1.44, 0.5
+    by_hand = {
+        "squares": 2 * (squared_c + squared_e) ** 3,
+        "norms": 2 * (math.sqrt(squared_c) + math.sqrt(squared_e)) ** 6,
+    }
+    penalty = objective.matching_aware_penalty(logits, [x, y], e, form=form)  # type: ignore[arg-type]
+    assert penalty.item() == pytest.approx(by_hand[expected], rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["released", "paper"])
+def test_penalty_gradient_equals_finite_differences(form: str) -> None:
+    torch.manual_seed(0)
+    discriminator = parts.scatter(parts.discriminator(), 0.2).double()
+    taps = [torch.randn(2, parts.WIDTH, parts.GRID, parts.GRID, dtype=torch.double).requires_grad_() for _ in range(3)]
+    e = torch.randn(2, parts.COND_DIM, dtype=torch.double).requires_grad_()
+
+    def penalty() -> torch.Tensor:
+        return objective.matching_aware_penalty(discriminator(taps, e), taps, e, k=1.0, p=2.0, form=form)  # type: ignore[arg-type]
+
+    weight = discriminator.feature_extractor.blocks[0].conv1.weight
+    (gradient,) = torch.autograd.grad(penalty(), weight)
+    assert gradient.abs().max() > 0
+    for place in [(0, 0, 1, 1), (5, 3, 0, 2)]:
+        values = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                weight[place] += step
+            values.append(penalty().item())
+            with torch.no_grad():
+                weight[place] -= step
+        assert gradient[place].item() == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4, abs=1e-9)
+
+
+def test_paper_penalty_has_a_finite_gradient_where_the_released_networks_start() -> None:
+    """A logit that ignores its input has zero gradients; the square root must not make them infinite."""
+    x, e, w = torch.randn(2, 3).requires_grad_(), torch.randn(2, 3).requires_grad_(), torch.zeros(3, requires_grad=True)
+    objective.matching_aware_penalty(x @ w + e @ w, [x], e, form="paper").backward()
+    assert w.grad is not None and w.grad.isfinite().all()
+
+
+def test_unknown_penalty_form() -> None:
+    x, e = torch.randn(2, 3).requires_grad_(), torch.randn(2, 3).requires_grad_()
+    with pytest.raises(ValueError, match="'released' or 'paper'"):
+        objective.matching_aware_penalty((x * e).sum(1), [x], e, form="other")  # type: ignore[arg-type]
+
+
+def test_mismatched_takes_the_next_row_with_another_caption() -> None:
+    assert objective.mismatched([0, 1, 2, 3]) == [1, 2, 3, 0]
+    assert objective.mismatched([0, 0, 1, 0]) == [2, 2, 3, 2]
+    with pytest.raises(ValueError, match="one and the same caption"):
+        objective.mismatched([5, 5, 5])

@@ -1,0 +1,183 @@
+"""The loop: bit-for-bit resume, what is written, what stops it, and that a toy run really learns."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from training import toy
+
+import galip
+from galip.data.folder import CaptionedFolder
+from galip.errors import GalipError, InputError
+from galip.training.augment import shift
+from galip.training.checkpoints import list_checkpoints
+from galip.training.ema import update_ema
+from galip.training.export import export_checkpoint
+from galip.training.text_vectors import TextVectors
+from galip.training.trainer import Trainer, TrainingDiedError
+
+
+def last_weights(run: Path) -> dict[str, torch.Tensor]:
+    folder = list_checkpoints(run / "checkpoints")[-1]
+    return {
+        f"{path.stem}.{key}": tensor for path in folder.glob("*.safetensors") for key, tensor in load_file(path).items()
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_six_steps_equal_three_and_a_resume_and_three(
+    toy_data: Path, toy_clip: Path, tmp_path: Path, precision: str
+) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    Trainer(toy.config(toy_data, toy_clip, precision=precision), whole).fit()
+    Trainer(toy.config(toy_data, toy_clip, precision=precision, images=12), halves).fit()
+    resumed = Trainer(toy.config(toy_data, toy_clip, precision=precision), halves, resume="latest")
+    assert resumed.seen == 12
+    assert resumed.differences == ["run.images: 12 -> 24"]
+    resumed.fit()
+    a, b = last_weights(whole), last_weights(halves)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    rows = [json.loads(line) for line in (halves / "log.jsonl").read_text().splitlines()]
+    assert [row["images"] for row in rows] == [4, 8, 12, 16, 20, 24]
+    unbroken = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    for ours, theirs in zip(rows, unbroken, strict=True):
+        assert {k: v for k, v in ours.items() if k != "images_per_second"} == {
+            k: v for k, v in theirs.items() if k != "images_per_second"
+        }
+
+
+def test_a_run_leaves_what_a_user_needs(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer = Trainer(toy.config(toy_data, toy_clip, grid_every=12, checkpoint_every=8), run)
+    model = trainer.fit()
+    row = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    terms = {"d_real", "d_fake", "d_mismatch", "penalty", "adversarial", "similarity", "loss_d", "loss_g"}
+    assert terms | {"score_real", "score_fake", "score_mismatch", "images_per_second"} <= row.keys()
+    assert len(list((run / "grids").iterdir())) == 2
+    assert yaml.safe_load((run / "config.yaml").read_text())["run"]["images"] == 24
+    pytest.importorskip("tensorboard")
+    assert any((run / "tensorboard").iterdir())
+    first = galip.load(model)("red heart", seed=3, output_type="np").images
+    # The checkpoint exported by itself is the same model.
+    again = export_checkpoint(list_checkpoints(run / "checkpoints")[-1], tmp_path / "again")
+    assert (galip.load(again)("red heart", seed=3, output_type="np").images == first).all()
+    with pytest.raises(InputError, match="--resume latest"):
+        Trainer(toy.config(toy_data, toy_clip), run)
+
+
+def test_d_learns_to_tell_real_from_fake_then_similarity_rises(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    rates = {"lr_generator": 1e-3, "lr_discriminator": 4e-3}
+    config = toy.config(toy_data, toy_clip, images=8 * 32, batch=8, log_every=8, optimizer=rates, similarity=20.0)
+    Trainer(config, tmp_path / "run").fit()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+
+    def mean(name: str, part: slice) -> float:
+        return sum(row[name] for row in rows[part]) / len(rows[part])
+
+    assert abs(rows[0]["score_real"] - rows[0]["score_fake"]) < 0.2
+    assert mean("score_real", slice(-16, None)) - mean("score_fake", slice(-16, None)) > 1
+    # Without the similarity term it stays near its start, 0.2.
+    assert mean("similarity", slice(-8, None)) > rows[0]["similarity"] + 0.15
+
+
+def test_the_frozen_parts_do_not_move(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    trainer = Trainer(toy.config(toy_data, toy_clip), tmp_path / "run")
+    frozen = (trainer.networks.vision, trainer.networks.text_encoder)
+    before = [{k: v.clone() for k, v in network.state_dict().items()} for network in frozen]
+    trainer.fit()
+    for network, old in zip(frozen, before, strict=True):
+        assert all(torch.equal(value, old[key]) for key, value in network.state_dict().items())
+        assert not any(p.requires_grad or p.grad is not None for p in network.parameters())
+
+
+def test_a_value_that_is_not_finite_stops_the_run(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    Trainer(toy.config(toy_data, toy_clip, images=8), run).fit()
+    trainer = Trainer(toy.config(toy_data, toy_clip), run, resume="latest")
+    with torch.no_grad():
+        trainer.networks.discriminator.quality_assessor.conv2.weight.fill_(float("nan"))
+    with pytest.raises(TrainingDiedError, match=r"d_real.*became nan.*images-000000008"):
+        trainer.fit()
+    assert [path.name for path in list_checkpoints(run / "checkpoints")] == ["images-000000008"]
+
+
+def test_sigterm_ends_with_a_checkpoint(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    trainer = Trainer(toy.config(toy_data, toy_clip, images=4_000_000), tmp_path / "run")
+    step = trainer.step
+
+    def step_then_signal(batch):  # type: ignore[no-untyped-def]
+        row = step(batch)
+        if trainer.seen == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return row
+
+    trainer.step = step_then_signal  # type: ignore[method-assign]
+    trainer.fit()
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "images-000000012"
+    assert (tmp_path / "run" / "model" / "model_index.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preset": "mini"}, "known: released-b32-224"),
+        ({"clip": "/nowhere/clip"}, "no CLIP could be loaded"),
+        ({"generator": {"vision_width": 64}}, r"model\.generator\.vision_width is 64.*has 32"),
+        ({"generator": {"no_such": 1}}, r"model\.generator: .*no_such"),
+        ({"discriminator": {"tap_blocks": [0, 9]}}, "block 9 is prompted or tapped"),
+    ],
+)
+def test_networks_that_do_not_fit_are_found_before_training(
+    toy_data: Path, toy_clip: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    config = toy.config(toy_data, toy_clip)
+    model = config.model.model_dump()
+    for key, value in change.items():
+        model[key] = {**model[key], **value} if isinstance(value, dict) else value
+    config = config.model_copy(update={"model": type(config.model)(**model)})
+    with pytest.raises(GalipError, match=message):
+        Trainer(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_text_vectors_have_the_same_bits_from_the_table_as_its_block(
+    toy_data: Path, toy_clip: Path, tmp_path: Path
+) -> None:
+    trainer = Trainer(toy.config(toy_data, toy_clip), tmp_path / "run")
+    captions, encoder = CaptionedFolder(toy_data).captions, trainer.networks.sentence_encoder
+    device = torch.device("cpu")
+    table = TextVectors(encoder, captions, limit=100)
+    assert torch.equal(table(captions[2:5], device), encoder.encode(captions)[2:5])
+    without = TextVectors(encoder, captions, limit=1)
+    torch.testing.assert_close(without(captions[2:5], device), table(captions[2:5], device), rtol=1e-4, atol=1e-5)
+
+
+def test_shift_moves_pixels_and_repeats_the_border() -> None:
+    picture = torch.arange(16.0).reshape(1, 1, 4, 4).repeat(2, 1, 1, 1).requires_grad_()
+    import numpy as np
+
+    moved = shift(picture, np.array([[1, 0], [0, -2]]))
+    assert torch.equal(moved[0, 0, :, 1:], picture[0, 0, :, :-1])
+    assert torch.equal(moved[0, 0, :, 0], picture[0, 0, :, 0])
+    assert torch.equal(moved[1, 0, :2], picture[1, 0, 2:])
+    moved.sum().backward()
+    assert picture.grad is not None and picture.grad.sum() == 32
+
+
+def test_ema_half_life_is_counted_in_images() -> None:
+    average, network = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(average.weight)
+    torch.nn.init.ones_(network.weight)
+    for step in range(5):
+        update_ema(average, network, batch=20, seen=20 * (step + 1), half_life=100, ramp=None)
+    assert average.weight.item() == pytest.approx(0.5)
+    update_ema(average, network, batch=20, seen=200, half_life=100, ramp=0.05)  # half-life 10: two of them pass
+    assert average.weight.item() == pytest.approx(0.875)
