@@ -32,12 +32,23 @@ def export(run: Path, out: Path) -> None:
         shutil.rmtree(half, ignore_errors=True)
         GALIPPipeline.from_pretrained(model, dtype=torch.float16).save_pretrained(half)
         discriminator = MateDiscriminator.from_pretrained(model, subfolder="discriminator")
-        discriminator.to(torch.float16).save_pretrained(half / "discriminator")
+        for parameter in discriminator.parameters():
+            parameter.data = parameter.data.half()
+        discriminator.save_pretrained(half / "discriminator")
+        forget_paths(half)
         training = json.loads((model / "training.json").read_text())
         training["clip"] = json.loads((WORK / "clip" / "log.json").read_text())[-1]
         (half / "training.json").write_text(json.dumps(training, indent=1) + "\n")
         shutil.rmtree(out, ignore_errors=True)
         os.replace(half, out)
+
+
+def forget_paths(folder: Path) -> None:
+    """Remove the path of the scratch folder, which diffusers notes down wherever it loads and saves."""
+    for path in [folder / "model_index.json", *folder.glob("*/config.json")]:
+        values = json.loads(path.read_text())
+        if values.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def write_card(out: Path, figures: Path) -> None:

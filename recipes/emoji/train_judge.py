@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 TEACHER_DIM = 384
-VARIANTS = (0, 3, 8)
-"""Captions it learns from: the canonical one, "{style} {label}", and the label alone."""
+VARIANTS = (0, 8)
+"""Captions it learns from: the canonical one, and the label alone."""
 
 
 class Judge(nn.Module):
@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=WORK / "data")
     parser.add_argument("--out", type=Path, default=WORK / "judge")
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=7)

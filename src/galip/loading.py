@@ -18,6 +18,7 @@ from galip.model_folder import INDEX, NETWORKS, check_model_folder, read_tensors
 
 if TYPE_CHECKING:
     import torch
+    from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
     from galip.pipeline import GALIPPipeline
 
@@ -87,6 +88,44 @@ def resolve(model: str | os.PathLike[str]) -> Path | str:
     )
 
 
+def load_clip(name: str) -> tuple[Any, CLIPTextModelWithProjection, CLIPVisionModelWithProjection]:
+    """The parts of a CLIP that GALIP is trained with: tokenizer, text model and vision model, in fp32.
+
+    Args:
+        name: a folder with a CLIP in transformers' format, a galip model folder, or a hub id.
+
+    Raises:
+        GalipError: it cannot be loaded, or weights are missing in it.
+    """
+    from transformers import AutoTokenizer, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+    from transformers.utils import logging
+
+    folder = Path(name)
+    inside = {"tokenizer": "", "text_encoder": "", "vision_encoder": ""}
+    if (folder / INDEX).exists():  # a galip model keeps each part in a folder of its own
+        inside = {part: part for part in inside}
+    places = {part: str(folder / below) if folder.is_dir() else name for part, below in inside.items()}
+    kinds = {"text_encoder": CLIPTextModelWithProjection, "vision_encoder": CLIPVisionModelWithProjection}
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # or each half of a CLIP complains of the other half's weights
+    networks: dict[str, Any] = {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(places["tokenizer"])
+        for part, kind in kinds.items():
+            network, facts = kind.from_pretrained(places[part], use_safetensors=True, output_loading_info=True)
+            if facts["missing_keys"]:
+                raise ValueError(f"no weights for {', '.join(sorted(facts['missing_keys'])[:3])} ...")
+            networks[part] = network.float()
+    except (OSError, ValueError, KeyError) as error:
+        raise GalipError(
+            f"{name}: no CLIP could be loaded from it; give a folder with config.json, model.safetensors and the "
+            f"tokenizer's files, or a hub id that can be reached ({str(error).splitlines()[0]})"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    return tokenizer, networks["text_encoder"], networks["vision_encoder"]
+
+
 def bundled_models() -> dict[str, Path]:
     """The models that come with the package: their folders by name."""
     assets = Path(str(resources.files("galip"))) / "assets"
@@ -131,7 +170,7 @@ def _load_pipeline(folder: Path, dtype: torch.dtype) -> GALIPPipeline:
     from galip.pipeline import GALIPPipeline
 
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             pipeline = GALIPPipeline.from_pretrained(folder, dtype=dtype)
     except GalipError as error:
         raise GalipError(f"{folder}: {error}") from error
@@ -190,7 +229,7 @@ def _dtype(dtype: str | torch.dtype | None, folder: Path, on_cpu: bool) -> torch
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Keep the libraries' bars away: a model of this size is there before they are drawn."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging

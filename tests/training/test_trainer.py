@@ -181,3 +181,20 @@ def test_ema_half_life_is_counted_in_images() -> None:
     assert average.weight.item() == pytest.approx(0.5)
     update_ema(average, network, batch=20, seen=200, half_life=100, ramp=0.05)  # half-life 10: two of them pass
     assert average.weight.item() == pytest.approx(0.875)
+
+
+def test_training_on_from_a_model_keeps_its_weights_and_licence(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    model = Trainer(toy.config(toy_data, toy_clip), tmp_path / "first").fit()
+    card = model / "README.md"
+    card.write_text(card.read_text().replace("library_name: galip\n", "library_name: galip\nlicense: research-only\n"))
+    config = toy.config(toy_data, toy_clip)
+    config = config.model_copy(
+        update={"model": config.model.model_copy(update={"start_from": str(model), "clip": ""}), "name": "second"}
+    )
+    trainer = Trainer(config, tmp_path / "second")
+    started, saved = (
+        trainer.networks.generator.state_dict(),
+        load_file(next((model / "generator").glob("*.safetensors"))),
+    )
+    assert all(torch.equal(tensor, saved[key]) for key, tensor in started.items())
+    assert "research-only" in (trainer.export() / "README.md").read_text()

@@ -18,7 +18,7 @@ import typer
 
 from galip import __version__
 from galip.errors import GalipError, InputError
-from galip.loading import resolve
+from galip.loading import load_clip, no_progress_bars, resolve
 from galip.model_folder import check_model_folder, read_index
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ tags:
 ---
 # {title}
 
-A GALIP checkpoint of the method's authors (Tao, Bao, Tang, Xu: *GALIP: Generative Adversarial CLIPs for Text-to-Image
-Synthesis*, CVPR 2023), converted with galip {version}. The weights are theirs, unchanged.
+A checkpoint in the layout of GALIP's authors (Tao, Bao, Tang, Xu: *GALIP: Generative Adversarial CLIPs for
+Text-to-Image Synthesis*, CVPR 2023), converted with galip {version}. Every weight is the file's, unchanged.
 
 | | |
 | --- | --- |
@@ -63,7 +63,8 @@ Synthesis*, CVPR 2023), converted with galip {version}. The weights are theirs, 
 **Academic research only.** The authors' README says: "The code is released for academic research use only. For
 commercial use, please contact Ming Tao". Their repository, <https://github.com/tobran/GALIP>, also carries an MIT
 licence file and a badge that says CC BY-NC-SA 4.0, and does not say which of them the weights are under, so the
-strictest is given here. The CLIP has a licence of its own. This package's MIT licence covers neither.
+strictest is given here. (If the file is not theirs but your own, correct this card.) The CLIP has a licence of its own.
+The MIT licence of the galip package covers neither.
 
 ## Use
 
@@ -87,7 +88,9 @@ def convert(
             metavar="CHECKPOINT", help="The authors' .pth file; with --to-released, a model folder or a bundled model."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="The model folder to write; with --to-released, the .pth file.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The model folder to write; with --to-released, the .pth file.")
+    ],
     clip: Annotated[
         str | None, typer.Option(help="The CLIP that the checkpoint was trained with: a folder or a hub id.")
     ] = None,
@@ -133,18 +136,17 @@ def _write_model(source: Path, out: Path, clip: str | None, preset_name: str | N
         raise InputError(f"{out}: the folder is not empty; name another one, or add --overwrite to replace it")
 
     from galip.models.released import from_released, read_checkpoint
-    from galip.training.networks import load_clip
 
     preset = _preset(preset_name)
-    with _users_errors():
+    with _users_errors(), no_progress_bars():
         checkpoint = read_checkpoint(source)
         tokenizer, text_encoder, clip_vision = load_clip(clip)
         with _warnings_to_stderr():
             model = from_released(checkpoint, clip_vision, preset)
-    record = _record(source, clip, preset, checkpoint, model)
-    parts = {"tokenizer": tokenizer, "text_encoder": text_encoder}
-    with _unfinished(out) as folder:
-        _save(folder, parts, model, checkpoint.rest, record)
+        record = _record(source, clip, preset, checkpoint, model)
+        parts = {"tokenizer": tokenizer, "text_encoder": text_encoder}
+        with _unfinished(out) as folder:
+            _save(folder, parts, model, checkpoint.rest, record)
     print(f"{out}: {record['file']}, CLIP-ViT {record['vision']}, {_epoch(record)}; preset {preset.name}")
     print("licence: the authors', academic research only (see README.md there)")
 
@@ -153,13 +155,9 @@ def _save(
     folder: Path, parts: dict[str, Any], model: ReleasedModel, rest: dict[str, Any], record: dict[str, Any]
 ) -> None:
     import torch
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
 
     from galip.pipeline import GALIPPipeline
 
-    transformers_logging.disable_progress_bar()
-    diffusers_logging.disable_progress_bar()
     pipeline = GALIPPipeline(**parts, vision_encoder=model.vision, generator=model.generator)
     pipeline.save_pretrained(folder)
     model.discriminator.save_pretrained(folder / "discriminator")

@@ -115,9 +115,14 @@ class UpBlock(nn.Module):
         self.fuse2 = FusionBlock(out_channels, cond_dim)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.folded = False  # how it is computed, not what: see MateGenerator.fold
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         """`x` [B, in_channels, s, s] and `cond` [B, cond_dim] -> [B, out_channels, size, size]."""
+        if not self.folded:
+            x = self._upsample(x)
+            plain: Tensor = self.shortcut(x) + self.conv2(self.fuse2(self.conv1(self.fuse1(x, cond)), cond))
+            return plain
         # The 1x1 shortcut and the fusion work on each pixel alone, so they commute with nearest-neighbour upsampling:
         # done before it they give the same numbers for a quarter of the work.
         h = self._upsample_and_convolve(self.fuse1(x, cond))
@@ -253,6 +258,17 @@ class MateGenerator(ModelMixin, ConfigMixin):
     def num_stages(self) -> int:
         """How many stages take a condition of their own: bridge, prompts, then the up-blocks coarse to fine."""
         return 2 + len(self.image_generator.blocks)
+
+    def fold(self, folded: bool = True) -> None:
+        """Choose how up-blocks are computed: as the paper writes them, or rearranged into the same function for less.
+
+        Folded, the work before an up-block's first convolution is done before upsampling, and that convolution, where
+        the side doubles exactly, is one transposed convolution. Weights, and pictures up to rounding, stay the same.
+        Pipelines and the trainer fold; by itself a generator is computed as written.
+        """
+        for block in self.image_generator.blocks:
+            assert isinstance(block, UpBlock)
+            block.folded = folded
 
     def bridge(self, z: Tensor, cond: Tensor) -> Tensor:
         """Bridge feature [B, width, g, g] of noise `z` [B, z_dim] and `cond` [B, z_dim + cond_dim]."""

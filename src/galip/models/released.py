@@ -453,9 +453,7 @@ def _load_plain_data(path: Path) -> Any:
                 f"not loaded; fetch the authors' own file, which {SOURCE} links to"
             ) from error
         raise _damaged(path, error) from error
-    except OSError:
-        raise
-    except Exception as error:  # garbage makes the reader fail in as many ways as there are bytes
+    except Exception as error:  # garbage makes the reader fail in many ways, an OSError of a seek among them
         raise _damaged(path, error) from error
 
 

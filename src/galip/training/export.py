@@ -9,6 +9,7 @@ from pathlib import Path
 
 import galip
 from galip.errors import GalipError
+from galip.model_folder import describe
 from galip.models.generator import MateGenerator
 from galip.pipeline import GALIPPipeline
 from galip.training.checkpoints import load_checkpoint
@@ -27,7 +28,7 @@ pipeline_tag: text-to-image
 # {name}
 
 {description}
-
+{inherited}
 Trained with galip {version} on `{source}`: {images:,} images seen, batch {batch}, seed {seed}. These are the averaged
 weights of the generator; `discriminator/` lies beside them. The run's settings are in `training.json`.
 
@@ -61,8 +62,14 @@ def export_model(networks: Networks, average: MateGenerator, config: TrainConfig
         networks.discriminator.save_pretrained(unfinished / "discriminator")
         training = {"images": images, "version": galip.__version__, "config": config.model_dump(mode="json")}
         (unfinished / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+        licence, inherited = config.licence, ""
+        if config.model.start_from:
+            earlier = describe(Path(config.model.start_from)).licence
+            licence = licence or (earlier or "")
+            inherited = f"\nTrained on from `{config.model.start_from}`, whose licence ({earlier}) goes on to apply.\n"
         card = _CARD.format(
-            licence=f"license: {config.licence}\n" if config.licence else "",
+            licence=f"license: {licence}\n" if licence else "",
+            inherited=inherited,
             name=config.name,
             description=config.description,
             version=galip.__version__,

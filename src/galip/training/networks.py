@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
-from transformers.utils import logging
+from transformers import CLIPTextModelWithProjection
 
 from galip.errors import GalipError, InputError
+from galip.loading import load_clip
 from galip.models.clip_vision import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
 from galip.models.generator import MateGenerator
@@ -72,37 +72,6 @@ def build_networks(config: ModelConfig, seed: int) -> Networks:
     return Networks(tokenizer, text_encoder.requires_grad_(False).eval(), vision, generator, discriminator)
 
 
-def load_clip(name: str) -> tuple[Any, CLIPTextModelWithProjection, CLIPVisionModelWithProjection]:
-    """Tokenizer, text and vision model, in fp32, of a CLIP folder, a hub id, or a galip model folder.
-
-    Raises:
-        GalipError: it cannot be loaded.
-    """
-    folder = Path(name)
-    parts = {"tokenizer": "", "text": "", "vision": ""}
-    if (folder / "model_index.json").exists():  # a galip model: the components lie in folders of their own
-        parts = {"tokenizer": "tokenizer", "text": "text_encoder", "vision": "vision_encoder"}
-    options: dict[str, Any] = {"dtype": torch.float32}
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # each half of a CLIP is told about the other half's weights
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder / parts["tokenizer"]) if folder.is_dir() else name)
-        text = CLIPTextModelWithProjection.from_pretrained(
-            str(folder / parts["text"]) if folder.is_dir() else name, **options
-        )
-        vision = CLIPVisionModelWithProjection.from_pretrained(
-            str(folder / parts["vision"]) if folder.is_dir() else name, **options
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise GalipError(
-            f"{name}: no CLIP could be loaded from it; give a folder with config.json, model.safetensors and the "
-            f"tokenizer's files, or a hub id that can be reached ({str(error).splitlines()[0]})"
-        ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-    return tokenizer, text, vision
-
-
 def _build(kind: Any, arguments: dict[str, Any], section: str) -> Any:
     try:
         return kind(**arguments)
@@ -112,7 +81,7 @@ def _build(kind: Any, arguments: dict[str, Any], section: str) -> Any:
 
 def _load(kind: Any, folder: str, part: str) -> Any:
     try:
-        return kind.from_pretrained(folder, subfolder=part, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+        return kind.from_pretrained(folder, subfolder=part, use_safetensors=True).float()
     except (OSError, ValueError) as error:
         raise GalipError(
             f"{folder}: no {part} could be loaded from it; `model.start_from` must name a model folder with "

@@ -86,6 +86,7 @@ class Trainer:
         for network in (networks.vision, networks.generator, networks.discriminator):
             network.to(self.device).to(memory_format=layout)
         networks.text_encoder.to(self.device)
+        networks.generator.fold()
         networks.vision.checkpointing = self.config.run.checkpoint_vit
         return networks
 
