@@ -22,6 +22,7 @@ import galip
 from galip.data.folder import CaptionedFolder
 from galip.data.samples import Batch, Samples, batches, sample_noise, sample_shifts
 from galip.errors import GalipError, InputError
+from galip.loading import no_progress_bars
 from galip.noise import noise
 from galip.outputs import to_pil
 from galip.training import objective
@@ -66,8 +67,9 @@ class Trainer:
             raise InputError("run.precision is fp16, but there is no GPU; use bf16 or fp32 on a CPU")
         if run.threads:
             torch.set_num_threads(run.threads)
-        self.networks = self._build(build_networks(config.model, run.seed))
         self.source = CaptionedFolder(config.data.source)
+        with no_progress_bars():
+            self.networks = self._build(build_networks(config.model, run.seed))
         self.average = frozen_copy(self.networks.generator)
         self._compile()
         self.optimizers = self._optimizers()
@@ -296,7 +298,8 @@ class Trainer:
 
     def export(self) -> Path:
         """Write the averaged generator with its CLIP and D as a model folder, `out/model`."""
-        return export_model(self.networks, self.average, self.config, self.seen, self.out / "model")
+        with no_progress_bars():
+            return export_model(self.networks, self.average, self.config, self.seen, self.out / "model")
 
 
 def _device(name: str) -> torch.device:
