@@ -41,6 +41,13 @@ def load_pictures(folder: Path) -> Pictures:
     return Pictures(torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous(), rows)
 
 
+def index_captions(rows: list[list[str]]) -> tuple[list[str], torch.Tensor]:
+    """Distinct captions, sorted, and for each picture's captions their numbers in that list, [N, captions]."""
+    captions = sorted({caption for row in rows for caption in row})
+    place = {caption: number for number, caption in enumerate(captions)}
+    return captions, torch.tensor([[place[caption] for caption in row] for row in rows])
+
+
 def to_float(images: torch.Tensor) -> torch.Tensor:
     """uint8 -> [-1, 1]."""
     return images.float().div_(127.5).sub_(1)

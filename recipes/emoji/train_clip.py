@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import STYLES, WORK, Pictures, Teacher, load_pictures, retrieval, shift_and_scale, to_float
+from common import STYLES, WORK, Pictures, Teacher, index_captions, load_pictures, retrieval, shift_and_scale, to_float
 from tokenizers import Tokenizer, models, trainers
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
@@ -198,9 +198,7 @@ def main() -> None:
     pairs, whole = load_pictures(options.data / "held_out_pairs"), load_pictures(options.data / "held_out_emoji")
     teacher = Teacher()
     words = teacher.words()
-    captions = sorted({caption for row in train.captions for caption in row})
-    index_of = {caption: index for index, caption in enumerate(captions)}
-    caption_index = torch.tensor([[index_of[caption] for caption in row] for row in train.captions])
+    captions, caption_index = index_captions(train.captions)
     # Words weigh more than captions in the vocabulary, so that most of them stay whole.
     tokenizer = train_tokenizer(captions + 40 * words, options.vocabulary)
     model = build_clip(tokenizer, options.seed)

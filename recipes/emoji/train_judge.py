@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import WORK, Pictures, Teacher, load_pictures, retrieval, shift_and_scale, to_float
+from common import WORK, Pictures, Teacher, index_captions, load_pictures, retrieval, shift_and_scale, to_float
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -89,10 +89,7 @@ def main() -> None:
     train = load_pictures(options.data / "train")
     pairs, whole = load_pictures(options.data / "held_out_pairs"), load_pictures(options.data / "held_out_emoji")
     teacher, judge = Teacher(), Judge()
-    used = [[row[number] for number in VARIANTS] for row in train.captions]
-    captions = sorted({caption for row in used for caption in row})
-    place = {caption: number for number, caption in enumerate(captions)}
-    caption_index = torch.tensor([[place[caption] for caption in row] for row in used])
+    captions, caption_index = index_captions([[row[number] for number in VARIANTS] for row in train.captions])
     taught = teacher.encode(captions)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.lr, options.steps, pct_start=0.05)
