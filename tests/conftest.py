@@ -1,8 +1,10 @@
-"""What every test gets: no network, no GPU needed, quiet libraries."""
+"""What every test gets: no network, no GPU needed, quiet libraries, and no skip that nobody knows of."""
 
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +24,43 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in needing:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and this machine has none"))
+
+
+SKIPS = Path(__file__).with_name("skips.txt")
+_skipped: dict[str, str] = {}
+
+
+def _note(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail") and isinstance(report.longrepr, tuple):
+        _skipped[report.nodeid] = str(report.longrepr[2]).removeprefix("Skipped: ")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _note(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    _note(report)
+
+
+def unlisted_skips() -> list[str]:
+    """Skips of this session that `skips.txt` does not allow."""
+    lines = SKIPS.read_text(encoding="utf-8").splitlines()
+    allowed = [line.split(None, 1) for line in lines if line.strip() and not line.startswith("#")]
+    return [
+        f"{test}: {reason}"
+        for test, reason in _skipped.items()
+        if not any(re.match(where, test) and reason == why for where, why in allowed)
+    ]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A skip that is not in the committed list fails the session."""
+    if unlisted_skips() and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which, above pytest's own closing line."""
+    for line in unlisted_skips():
+        terminalreporter.write_line(f"ERROR: a skip that tests/skips.txt does not list: {line}", red=True)

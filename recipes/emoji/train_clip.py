@@ -6,6 +6,14 @@ Pictures are contrasted with captions of the training split twice: with the text
 MiniLM teacher's, mapped by one learned matrix. The text tower is pulled towards that mapped teacher over captions and
 over a list of words and phrases that no caption contains, so that "kitten" lands near "cat". In the end the text
 projection is rescaled, once, so that the un-normalised sentence vector has a mean norm of 10 (as released CLIP's has).
+
+A third of each batch are groups of look-alikes (one emoji in its styles and skin tones), which random batches hardly
+ever bring together, and each picture is also contrasted with the mapped teacher vectors of a few thousand captions of
+other pictures. Every 100 steps the state is written into `--out`; the same command goes on from it.
+
+In a last stage (`--detail-steps`) the features that D taps also have to say, by one linear map each, what the pixels of
+their patch are. Contrast alone keeps 3/4 of the detail within a patch; what the features leave out D cannot see, and G
+then draws as it likes.
 """
 
 from __future__ import annotations
@@ -26,6 +34,13 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 EMBEDDING = 256
 CONTEXT = 32
+CROWD = 2048
+"""Captions of other pictures that each picture is contrasted with, besides those of its batch."""
+TAPPED = (0, 2)
+"""The blocks whose features D sees (preset `mini-64`)."""
+NAMING_STYLE = 8
+"""The first captions of each picture, which name its style: without it, look-alikes would share a caption."""
+PROGRESS = "progress.pt"
 SENTENCE_NORM = 10.0
 COLOURS = "red orange yellow green blue purple brown black white pink grey crimson golden turquoise".split()
 
@@ -92,7 +107,7 @@ def seed_token_embeddings(model: CLIPModel, tokenizer: CLIPTokenizer, teacher: T
     spellings = [""] * len(tokenizer)
     for token, index in tokenizer.get_vocab().items():
         spellings[index] = token.removesuffix("</w>") or "</w>"
-    vectors = teacher.encode(spellings)
+    vectors = teacher.encode_once(spellings)
     centred = vectors - vectors.mean(0)
     weight = model.text_model.embeddings.token_embedding.weight
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
@@ -122,13 +137,73 @@ def phrases(words: list[str], data: Pictures, count: int, seed: int) -> list[str
     return made
 
 
+class LookAlikes:
+    """Batches of picture numbers: a part in groups of one emoji's styles and skin tones, the rest at random.
+
+    Args:
+        data: the training pictures.
+        share: of the batch that comes in groups.
+        group: pictures of one group.
+    """
+
+    def __init__(self, data: Pictures, share: float = 1 / 3, group: int = 4) -> None:
+        by_base: dict[str, list[int]] = {}
+        for number, row in enumerate(data.rows):
+            by_base.setdefault(base_of(str(row["label"])), []).append(number)
+        self.groups = [torch.tensor(members) for members in by_base.values() if len(members) >= group]
+        # A base with thirty pictures is drawn ten times as often as one with three.
+        self.weights = torch.tensor([float(len(members)) for members in self.groups])
+        self.count, self.share, self.group = len(data.rows), share, group
+        self.order = torch.empty(0, dtype=torch.long)
+
+    def grouped(self, batch: int) -> int:
+        """How many of `batch` pictures, the first ones, come in groups."""
+        return int(batch * self.share) // self.group * self.group
+
+    def draw(self, batch: int, generator: torch.Generator) -> torch.Tensor:
+        """Picture numbers [batch]; the random part goes through all pictures before it repeats one."""
+        groups = self.grouped(batch) // self.group
+        drawn = []
+        for chosen in torch.multinomial(self.weights, groups, generator=generator).tolist():
+            members = self.groups[chosen]
+            drawn.append(members[torch.randperm(len(members), generator=generator)[: self.group]])
+        rest = batch - groups * self.group
+        if len(self.order) < rest:
+            self.order = torch.randperm(self.count, generator=generator)
+        drawn.append(self.order[:rest])
+        self.order = self.order[rest:]
+        return torch.cat(drawn)
+
+
+def base_of(label: str) -> str:
+    """The label without skin tones: "elf: dark skin tone" -> "elf"; "flag: Chad" stays as it is."""
+    return label.partition(": ")[0] if "skin tone" in label else label
+
+
+def crowd_loss(
+    seen: torch.Tensor, target: torch.Tensor, others: torch.Tensor, same: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """Pictures to captions, among the batch's own captions and many others.
+
+    Args:
+        seen, target: vectors [B, D] of pictures and of their captions.
+        others: vectors [N, D] of captions of other pictures.
+        same: bool [B, N], true where the other caption is of the picture's own emoji and so is no wrong answer.
+        scale: the logit scale.
+    """
+    seen = F.normalize(seen, dim=1)
+    near = seen @ F.normalize(target, dim=1).T
+    far = (seen @ F.normalize(others, dim=1).T).masked_fill(same, -1.0)
+    return F.cross_entropy(scale * torch.cat([near, far], dim=1), torch.arange(len(seen)))
+
+
 class TextCache:
     """Token rows and teacher vectors of a list of texts, made once."""
 
     def __init__(self, texts: list[str], tokenizer: CLIPTokenizer, teacher: Teacher) -> None:
         rows = tokenizer(texts, truncation=True, max_length=CONTEXT, padding=True, return_tensors="pt")
         self.ids = rows["input_ids"]
-        self.vectors = teacher.encode(texts)
+        self.vectors = teacher.encode_once(texts)
 
     def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.ids[index], self.vectors[index]
@@ -146,7 +221,14 @@ def text_vectors(model: CLIPModel, ids: torch.Tensor) -> torch.Tensor:
 
 
 def image_vectors(model: CLIPModel, images: torch.Tensor, kept: float = 1.0) -> torch.Tensor:
-    """Image vectors [B, D] of `images` in [-1, 1], mapped with CLIP's own mean and deviation.
+    """Image vectors [B, D]: the first of `image_features`."""
+    return image_features(model, images, kept)[0]
+
+
+def image_features(
+    model: CLIPModel, images: torch.Tensor, kept: float = 1.0
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Image vectors [B, D] of `images` in [-1, 1], mapped with CLIP's own mean and deviation, and all hidden states.
 
     With `kept` below 1 each picture shows a random part of its patches only, which costs as much less (Li et al.,
     "Scaling Language-Image Pre-training via Masking", 2023).
@@ -160,8 +242,49 @@ def image_vectors(model: CLIPModel, images: torch.Tensor, kept: float = 1.0) -> 
         shown = torch.rand(len(images), hidden.shape[1] - 1).argsort(1)[:, :count] + 1
         shown = torch.cat([torch.zeros(len(images), 1, dtype=torch.long), shown], dim=1)  # the class token always
         hidden = hidden.gather(1, shown[..., None].expand(-1, -1, hidden.shape[2]))
-    hidden = tower.encoder(inputs_embeds=tower.pre_layrnorm(hidden)).last_hidden_state
-    return model.visual_projection(tower.post_layernorm(hidden[:, 0]))
+    states = [tower.pre_layrnorm(hidden)]
+    for layer in tower.encoder.layers:
+        hidden = states[-1] + layer.self_attn(hidden_states=layer.layer_norm1(states[-1]))[0]
+        states.append(hidden + layer.mlp(layer.layer_norm2(hidden)))
+    return model.visual_projection(tower.post_layernorm(states[-1][:, 0])), tuple(states[1:])
+
+
+class PixelReader(torch.nn.Module):
+    """Reads the pixels of each patch off the features that D taps, by one linear map for each tap.
+
+    The loss is the squared error in parts of the detail, the variance of pixels within their patch: 0 when everything
+    can be read, 1 when no more than each patch's mean colour.
+    """
+
+    def __init__(self, width: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.readers = torch.nn.ModuleList(torch.nn.Linear(width, 3 * patch**2) for _ in TAPPED)
+
+    def patches(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, 3, S, S] -> [B, grid * grid, 3 * patch * patch]."""
+        return F.unfold(images, self.patch, stride=self.patch).transpose(1, 2)
+
+    @torch.no_grad()
+    def solve(self, states: tuple[torch.Tensor, ...], images: torch.Tensor) -> None:
+        """Begin with the least-squares maps."""
+        pixels = self.patches(images).flatten(0, 1)
+        for reader, block in zip(self.readers, TAPPED, strict=True):
+            features = states[block][:, 1:].flatten(0, 1)
+            ones = torch.ones(len(features), 1)
+            weight = torch.linalg.lstsq(torch.cat([features, ones], dim=1), pixels).solution
+            reader.weight.copy_(weight[:-1].T)
+            reader.bias.copy_(weight[-1])
+
+    def forward(self, states: tuple[torch.Tensor, ...], images: torch.Tensor) -> torch.Tensor:
+        pixels = self.patches(images)
+        colours = pixels.unflatten(2, (3, -1))
+        detail = (colours - colours.mean(3, keepdim=True)).square().mean()
+        errors = [
+            (reader(states[block][:, 1:]) - pixels).square().mean()
+            for reader, block in zip(self.readers, TAPPED, strict=True)
+        ]
+        return torch.stack(errors).mean() / detail
 
 
 def contrast(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -186,7 +309,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=WORK / "data")
     parser.add_argument("--out", type=Path, default=WORK / "clip")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--detail-steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--vocabulary", type=int, default=12288)
@@ -216,43 +340,89 @@ def main() -> None:
     optimiser = torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.98))
 
     def rate(step: int) -> float:
-        warm = min(1.0, (step + 1) / 100)
-        return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / options.steps)))
+        share, length, top = step, options.steps, 1.0
+        if step >= options.steps:  # the detail stage has its own, lower hill
+            share, length, top = step - options.steps, options.detail_steps, 0.3
+        warm = min(1.0, (share + 1) / (100 * top))
+        return top * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share / length)))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
-    log, start, order = [], time.time(), torch.empty(0, dtype=torch.long)
-    for step in range(options.steps):
-        if len(order) < options.batch:
-            order = torch.randperm(len(train.rows), generator=generator)
-        chosen, order = order[: options.batch], order[options.batch :]
+    log: list[dict[str, float]] = []
+    progress, first, spent = options.out / PROGRESS, 0, 0.0
+    look_alikes = LookAlikes(train)
+    emoji_numbers = {key: number for number, key in enumerate(sorted({str(row["emoji"]) for row in train.rows}))}
+    emoji_of = torch.tensor([emoji_numbers[str(row["emoji"])] for row in train.rows])
+    if progress.exists():
+        state = torch.load(progress, weights_only=True)
+        model.load_state_dict(state["model"])
+        mapping.load_state_dict(state["mapping"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch"])
+        look_alikes.order, first, log, spent = state["order"], state["step"], state["log"], state["seconds"]
+        print(f"going on after step {first}", flush=True)
+    reader = PixelReader(model.config.vision_config.hidden_size, model.config.vision_config.patch_size)
+    reader_optimiser = torch.optim.Adam(reader.parameters(), lr=0.3 * options.lr)
+    if progress.exists() and "reader" in state:
+        reader.load_state_dict(state["reader"])
+        reader_optimiser.load_state_dict(state["reader_optimiser"])
+    start, last = time.time() - spent, options.steps + options.detail_steps
+    for step in range(first, last):
+        chosen = look_alikes.draw(options.batch, generator)
         images = shift_and_scale(to_float(train.images[chosen]), 0.06, generator)
         variant = torch.randint(caption_index.shape[1], (options.batch,), generator=generator)
+        variant[: look_alikes.grouped(options.batch)] %= NAMING_STYLE
         ids, taught = caption_cache.batch(caption_index[chosen, variant])
         extra = torch.randint(len(extra_cache.ids), (options.batch // 2,), generator=generator)
         extra_ids, extra_taught = extra_cache.batch(extra)
         # Whole pictures for the last quarter, so that the tower knows what it will be shown.
         kept = 0.5 if step < 0.75 * options.steps else 1.0
-        seen, said, target = image_vectors(model, images, kept), text_vectors(model, ids), mapping(taught)
+        seen, states = image_features(model, images, kept)
+        said, target = text_vectors(model, ids), mapping(taught)
         extra_said, extra_target = text_vectors(model, extra_ids), mapping(extra_taught).detach()
         scale = model.logit_scale.clamp(max=math.log(100)).exp()
         loss_text, loss_teacher = contrast(seen, said, scale), contrast(seen, target, scale)
         distance = 1 - F.cosine_similarity(said, target.detach())
         extra_distance = 1 - F.cosine_similarity(extra_said, extra_target)
         loss_distil = distance.mean() + extra_distance.mean()
-        loss = loss_text + loss_teacher + 2 * loss_distil
+        others = torch.randint(len(train.rows), (CROWD,), generator=generator)
+        same = emoji_of[chosen][:, None] == emoji_of[others][None]
+        canonical = caption_cache.vectors[caption_index[others, 0]]
+        loss_crowd = crowd_loss(seen, target, mapping(canonical), same, scale)
+        loss = loss_text + (loss_teacher + loss_crowd) / 2 + 2 * loss_distil
+        if step == options.steps:
+            reader.solve(states, images)
+        if step >= options.steps:
+            loss_detail = reader(states, images)
+            loss = loss + 2 * loss_detail
         optimiser.zero_grad(set_to_none=True)
+        reader_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
+        reader_optimiser.step()
         schedule.step()
-        if step % 50 == 49 or step + 1 == options.steps:
+        if step % 50 == 49 or step + 1 == last:
             row = {"step": step + 1, "text": loss_text.item(), "teacher": loss_teacher.item()}
+            row["crowd"] = loss_crowd.item()
             row |= {"distance": distance.mean().item(), "distance_words": extra_distance.mean().item()}
-            if step % 200 == 199 or step + 1 == options.steps:
+            if step >= options.steps:
+                row["detail"] = loss_detail.item()
+            if step % 200 == 199 or step + 1 == last:
                 row["pairs_top1_of_500"] = evaluate(model, tokenizer, pairs, 500)
                 row["held_out_emoji_top1_of_100"] = evaluate(model, tokenizer, whole, 100)
             row["seconds"] = time.time() - start
             log.append(row)
             print({key: round(value, 3) for key, value in row.items()}, flush=True)
+        if step % 100 == 99:
+            state = {"model": model.state_dict(), "mapping": mapping.state_dict(), "optimiser": optimiser.state_dict()}
+            state |= {"schedule": schedule.state_dict(), "generator": generator.get_state()}
+            state |= {"torch": torch.get_rng_state(), "order": look_alikes.order}
+            state |= {"reader": reader.state_dict(), "reader_optimiser": reader_optimiser.state_dict()}
+            state |= {"step": step + 1, "log": log, "seconds": time.time() - start}
+            options.out.mkdir(parents=True, exist_ok=True)
+            torch.save(state, progress.with_suffix(".writing"))
+            progress.with_suffix(".writing").rename(progress)
     with torch.no_grad():
         model.eval()
         norms = torch.cat([text_vectors(model, part).norm(dim=1) for part in caption_cache.ids[::7].split(256)])
@@ -262,6 +432,7 @@ def main() -> None:
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
     (options.out / "log.json").write_text(json.dumps(log, indent=1) + "\n")
+    progress.unlink(missing_ok=True)
     print(f"written: {options.out}")
 
 

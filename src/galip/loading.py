@@ -18,7 +18,7 @@ from galip.model_folder import INDEX, NETWORKS, check_model_folder, read_tensors
 
 if TYPE_CHECKING:
     import torch
-    from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+    from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection, T5EncoderModel
 
     from galip.pipeline import GALIPPipeline
 
@@ -124,6 +124,33 @@ def load_clip(name: str) -> tuple[Any, CLIPTextModelWithProjection, CLIPVisionMo
     finally:
         logging.set_verbosity(verbosity)
     return tokenizer, networks["text_encoder"], networks["vision_encoder"]
+
+
+def load_t5(name: str) -> tuple[Any, T5EncoderModel]:
+    """A T5's tokenizer and encoder, in fp32.
+
+    Args:
+        name: a folder in transformers' format, a galip model folder that is conditioned by a T5, or a hub id.
+
+    Raises:
+        GalipError: it cannot be loaded, or weights are missing in it.
+    """
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    folder = Path(name)
+    inside = (folder / INDEX).exists()
+    places = [str(folder / part) if inside else name for part in ("tokenizer", "text_encoder")]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(places[0])
+        network, facts = T5EncoderModel.from_pretrained(places[1], use_safetensors=True, output_loading_info=True)
+        if facts["missing_keys"]:
+            raise ValueError(f"no weights for {', '.join(sorted(facts['missing_keys'])[:3])} ...")
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise GalipError(
+            f"{name}: no T5 could be loaded from it; give a folder with config.json, model.safetensors and the "
+            f"tokenizer's files, or a hub id that can be reached ({str(error).splitlines()[0]})"
+        ) from error
+    return tokenizer, network.float()
 
 
 def bundled_models() -> dict[str, Path]:

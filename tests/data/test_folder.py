@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from galip.data.folder import CaptionedFolder, read_rgb, resize_and_crop
+from galip.data.folder import CaptionedFolder
+from galip.data.source import BrokenRecordError, open_source
 from galip.errors import GalipError
 
 
@@ -65,20 +65,30 @@ def test_a_missing_folder(tmp_path: Path) -> None:
         CaptionedFolder(tmp_path / "nowhere")
 
 
-def test_transparency_becomes_white_and_exif_turns(tmp_path: Path) -> None:
-    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert read_rgb(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
-    turned = Image.new("RGB", (6, 3), "blue")
-    exif = turned.getexif()
-    exif[0x0112] = 6  # turn a quarter
-    turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_rgb(tmp_path / "turned.jpg").size == (3, 6)
+def test_one_broken_picture_is_no_reason_to_refuse_a_folder(tmp_path: Path) -> None:
+    for name in "abc":
+        picture(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(name)
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    folder = CaptionedFolder(tmp_path)
+    with pytest.raises(BrokenRecordError, match=r"b\.png: not a readable picture") as caught:
+        folder.read(1)
+    assert (caught.value.name, caught.value.shard) == (str(tmp_path / "b.png"), None) == (folder.name_of(1), None)
+    assert folder.read(2)[1] == ("c",)
 
 
-def test_resize_and_crop() -> None:
-    wide = Image.new("RGB", (40, 20))
-    wide.paste((255, 255, 255), (20, 0, 40, 20))
-    assert resize_and_crop(wide, 10, 8, (0.0, 0.0)).size == (8, 8)
-    assert np.asarray(resize_and_crop(wide, 10, 8, (0.0, 0.5))).mean() < 20
-    assert np.asarray(resize_and_crop(wide, 10, 8, (1.0, 0.5))).mean() > 235
-    assert resize_and_crop(Image.new("RGB", (3, 3)), 8, 8, (0.5, 0.5)).size == (8, 8)
+def test_captions_and_digest_of_a_folder(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / f"{number}.png")
+        (tmp_path / f"{number}.txt").write_text(f"caption {number}\nsame")
+    folder = CaptionedFolder(tmp_path)
+    assert folder.distinct_captions(8) == ["caption 0", "caption 1", "caption 2", "caption 3", "same"]
+    assert folder.distinct_captions(7) is None
+    assert folder.some_captions(2) == ["caption 0", "caption 2"]
+    digest = folder.digest
+    assert CaptionedFolder(tmp_path).digest == digest
+    (tmp_path / "1.txt").write_text("other")
+    other = CaptionedFolder(tmp_path).digest
+    picture(tmp_path / "2.png", size=(90, 90))
+    assert len({digest, other, CaptionedFolder(tmp_path).digest}) == 3
+    assert isinstance(open_source(str(tmp_path)), CaptionedFolder)

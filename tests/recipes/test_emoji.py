@@ -12,9 +12,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from data.trees import files_of, put, records_of
 from PIL import Image
 
-from galip.data.folder import CaptionedFolder
+from galip.data.source import open_source
+from galip.data.sources.emoji import Emoji, captions_of, plain_label
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "emoji"
 
@@ -76,14 +78,15 @@ def packages(tmp_path: Path) -> Path:
 def test_prepare(recipe: dict[str, ModuleType], packages: Path, tmp_path: Path) -> None:
     out = tmp_path / "data"
     report = recipe["prepare"].prepare(out, packages)
-    assert report["pictures per style"] == {"3d": 46, "google": 46, "flat": 45}
-    assert report["emoji without any picture"] == ["1f9ff"]
-    assert report["pictures of unknown emoji, per style"]["flat"] == ["1f000"]
-    assert sum(report["pictures"].values()) == 137
-    rows = {
-        part: [json.loads(line) for line in (out / part / "metadata.jsonl").read_text().splitlines()]
-        for part in ("train", "held_out_pairs", "held_out_emoji")
-    }
+    notes = report["notes"]
+    assert notes["pictures per style"] == {"3d": 46, "google": 46, "flat": 45}
+    assert notes["emoji without any picture"] == ["1f9ff"]
+    assert report["skipped"] == {"emoji without a label": {"count": 1, "examples": ["flat 1f000"]}}
+    parts = ("train", "held_out_pairs", "held_out_emoji")
+    assert {part: sums["records"] for part, sums in report["splits"].items()}.keys() == set(parts)
+    found = {part: records_of(out / part) for part in parts}
+    rows = {part: [record.fields for record in records] for part, records in found.items()}
+    assert sum(map(len, rows.values())) == 137
     split = json.loads((out / "split.json").read_text())
     base = {row["emoji"].split("-")[0] for row in rows["held_out_emoji"]}
     assert base == set(split["held_out_emoji"])
@@ -95,22 +98,44 @@ def test_prepare(recipe: dict[str, ModuleType], packages: Path, tmp_path: Path) 
     assert {pair.split()[0] for pair in pairs} <= trained
     assert not pairs & {f"{row['emoji']} {row['style']}" for row in rows["train"]}
     first = rows["train"][0]
-    shown = np.asarray(Image.open(out / "train" / first["file_name"]))
+    assert len(first["captions"]) == 10 and first["captions"][0] == f"{first['style']} emoji of {first['label']}"
+    assert first["tags"] == ["beast", "zoo"]
+    shown = np.asarray(found["train"][0].picture)
     assert shown.shape == (64, 64, 3)
     assert tuple(shown[0, 0]) == (255, 255, 255) and tuple(shown[24, 24]) == (255, 0, 0)
-    assert len(CaptionedFolder(out / "train")) == len(rows["train"])
+    assert len(open_source(str(out / "train"))) == len(rows["train"])
+    assert recipe["prepare"].prepare(out, packages) == report  # it is there already
     again = recipe["prepare"].prepare(tmp_path / "again", packages)
     assert again == report
-    assert (tmp_path / "again" / "split.json").read_bytes() == (out / "split.json").read_bytes()
+    assert files_of(tmp_path / "again") == files_of(out)
 
 
-def test_captions(recipe: dict[str, ModuleType]) -> None:
-    emoji = recipe["prepare"].Emoji("1f385-1f3ff", "1f385", "Santa Claus: dark skin tone", ["xmas", "father"])
-    captions = recipe["prepare"].captions_of(emoji, "flat")
+def test_pictures_are_loaded_from_shards_and_from_a_plain_folder(
+    recipe: dict[str, ModuleType], packages: Path, tmp_path: Path
+) -> None:
+    recipe["prepare"].prepare(tmp_path / "data", packages)
+    found = records_of(tmp_path / "data" / "train")
+    data = recipe["common"].load_pictures(tmp_path / "data" / "train")
+    assert data.images.shape == (len(found), 3, 64, 64) and data.images.dtype == torch.uint8
+    assert data.rows == [record.fields for record in found]
+    plain = tmp_path / "plain"
+    for record in found:
+        put(plain / f"{record.key}.png", record.content)
+    lines = [json.dumps({"file_name": f"{record.key}.png", **record.fields}) for record in found]
+    put(plain / "metadata.jsonl", "\n".join(lines))
+    again = recipe["common"].load_pictures(plain)
+    assert torch.equal(again.images, data.images) and again.captions == data.captions
+    with pytest.raises(FileNotFoundError, match="run recipes/emoji/prepare.py first"):
+        recipe["common"].load_pictures(tmp_path)
+
+
+def test_captions() -> None:
+    emoji = Emoji("1f385-1f3ff", "1f385", "Santa Claus: dark skin tone", ["xmas", "father"])
+    captions = captions_of(emoji, "flat")
     assert captions[0] == "flat emoji of Santa Claus: dark skin tone"
     assert sum("flat" not in caption for caption in captions) == len(captions) / 5
     assert all("dark skin tone" in caption for caption in captions)
-    assert recipe["prepare"].plain_label("flag: Chad") == "flag of Chad"
+    assert plain_label("flag: Chad") == "flag of Chad"
 
 
 def test_retrieval(recipe: dict[str, ModuleType]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,14 @@ from training import toy
 import galip
 from galip.data.folder import CaptionedFolder
 from galip.errors import GalipError, InputError
-from galip.training.augment import shift
-from galip.training.checkpoints import list_checkpoints
+from galip.training.checkpoints import find_checkpoint, images_of, list_checkpoints
+from galip.training.config import EvaluationConfig, GuardConfig
 from galip.training.ema import update_ema
 from galip.training.export import export_checkpoint
+from galip.training.guards import TrainingDiedError
+from galip.training.plan import plan
 from galip.training.text_vectors import TextVectors
-from galip.training.trainer import Trainer, TrainingDiedError
+from galip.training.trainer import Trainer
 
 
 def last_weights(run: Path) -> dict[str, torch.Tensor]:
@@ -54,6 +57,17 @@ def test_six_steps_equal_three_and_a_resume_and_three(
         }
 
 
+def test_a_resume_between_two_log_rows_logs_the_same_means(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    Trainer(toy.config(toy_data, toy_clip, log_every=16), whole).fit()
+    Trainer(toy.config(toy_data, toy_clip, log_every=16, images=12), halves).fit()
+    Trainer(toy.config(toy_data, toy_clip, log_every=16), halves, resume="latest").fit()
+    (a,), (b,) = (
+        [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (whole, halves)
+    )
+    assert a["loss_d"] == b["loss_d"] and a["similarity"] == b["similarity"]
+
+
 def test_a_run_leaves_what_a_user_needs(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trainer = Trainer(toy.config(toy_data, toy_clip, grid_every=12, checkpoint_every=8), run)
@@ -63,7 +77,6 @@ def test_a_run_leaves_what_a_user_needs(toy_data: Path, toy_clip: Path, tmp_path
     assert terms | {"score_real", "score_fake", "score_mismatch", "images_per_second"} <= row.keys()
     assert len(list((run / "grids").iterdir())) == 2
     assert yaml.safe_load((run / "config.yaml").read_text())["run"]["images"] == 24
-    pytest.importorskip("tensorboard")
     assert any((run / "tensorboard").iterdir())
     first = galip.load(model)("red heart", seed=3, output_type="np").images
     # The checkpoint exported by itself is the same model.
@@ -109,17 +122,108 @@ def test_a_value_that_is_not_finite_stops_the_run(toy_data: Path, toy_clip: Path
     assert [path.name for path in list_checkpoints(run / "checkpoints")] == ["images-000000008"]
 
 
+def test_loss_scalers_are_resumed(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    unlike = 1024.0  # a fresh scaler would begin at 65536
+    for run, images in ((whole, 24), (halves, 12)):
+        trainer = Trainer(toy.config(toy_data, toy_clip, precision="fp16", images=images), run)
+        for scaler in trainer.step.scalers.values():
+            scaler.load_state_dict(scaler.state_dict() | {"scale": unlike})
+        trainer.fit()
+    resumed = Trainer(toy.config(toy_data, toy_clip, precision="fp16"), halves, resume="latest")
+    assert {scaler.get_scale() for scaler in resumed.step.scalers.values()} == {unlike}
+    resumed.fit()
+    a, b = last_weights(whole), last_weights(halves)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_the_best_checkpoint_by_score_is_kept(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    config = toy.config(toy_data, toy_clip, keep=1)
+    config = config.model_copy(update={"evaluation": EvaluationConfig(every=4, captions=6, keep_best="clip_score")})
+    run = tmp_path / "run"
+    Trainer(config, run).fit()
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    scores = {row["images"]: row["clip_score"] for row in rows if "clip_score" in row}
+    assert sorted(scores) == [4, 8, 12, 16, 20, 24]
+    best = find_checkpoint(run, "best")
+    assert images_of(best) == max(scores, key=lambda images: scores[images])
+    assert json.loads((best / "state.json").read_text())["scores"]["clip_score"] == max(scores.values())
+    assert all(0 <= row["drawn_diversity"] <= 2 for row in rows if "clip_score" in row)
+
+
+def collapsing(trainer: Trainer, at: int) -> None:
+    """Let the generator draw one and the same picture from `at` images on, as a collapsed one does."""
+    check = trainer._check_finite
+
+    def check_then_collapse(row: dict[str, float]) -> None:
+        check(row)
+        if trainer.seen >= at and trainer.watch.returns == 0:
+            row["diversity"] = 0.0
+
+    trainer._check_finite = check_then_collapse  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("what", ["warn", "return"])
+def test_collapse_is_told_or_undone(
+    toy_data: Path, toy_clip: Path, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = toy.config(toy_data, toy_clip, checkpoint_every=4, keep=10, images=40)
+    config = config.model_copy(update={"guard": GuardConfig.model_validate({"collapse": what, "patience": 2})})
+    run = tmp_path / "run"
+    trainer = Trainer(config, run)
+    collapsing(trainer, at=16)
+    trainer.fit()
+    told = capsys.readouterr().err.replace("\n", " ")
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert "collapse since 16 images: diversity 0.000, less than 0.4 of its best" in told
+    assert [row["images"] for row in rows] == list(range(4, 44, 4))
+    if what == "warn":
+        assert "consider --resume best" in told and rows[-1]["rate"] == 1
+    else:
+        assert "returned to images-000000016, rates now 0.5 of the configuration's" in told
+        assert [row["rate"] for row in rows] == [1.0] * 4 + [0.5] * 6
+        assert all(row["diversity"] > 0 for row in rows)
+
+
+def test_without_a_sound_checkpoint_a_collapse_ends_the_run(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    config = toy.config(toy_data, toy_clip, images=40)
+    config = config.model_copy(update={"guard": GuardConfig.model_validate({"collapse": "return", "patience": 1})})
+    trainer = Trainer(config, tmp_path / "run")
+    collapsing(trainer, at=8)
+    with pytest.raises(TrainingDiedError, match="no sound checkpoint is there"):
+        trainer.fit()
+
+
+def test_the_plan_counts_and_writes_nothing(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    trainer = Trainer(toy.config(toy_data, toy_clip, images=1000), tmp_path / "run")
+    made = plan(trainer)
+    generator = sum(p.numel() for p in trainer.networks.generator.parameters())
+    assert made.trained["generator"] == generator
+    assert (made.steps, made.batch, made.micro_batch, made.processes, made.records) == (250, 4, 4, 1, 12)
+    assert made.seconds_per_step > 0 and made.peak_gib > made.state_gib > 0
+    assert any("250 steps to 1,000 images, 83.3 epochs of 12 pictures" in line for line in made.lines())
+    assert not (tmp_path / "run").exists()
+
+
+def test_trackers_that_are_not_there_are_named_before_anything_starts(
+    toy_data: Path, toy_clip: Path, tmp_path: Path
+) -> None:
+    if find_spec("wandb"):
+        pytest.skip("wandb is installed here")
+    with pytest.raises(InputError, match="pip install wandb"):
+        Trainer(toy.config(toy_data, toy_clip, trackers=["wandb"]), tmp_path / "run")
+
+
 def test_sigterm_ends_with_a_checkpoint(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
     trainer = Trainer(toy.config(toy_data, toy_clip, images=4_000_000), tmp_path / "run")
-    step = trainer.step
+    check = trainer._check_finite
 
-    def step_then_signal(batch):  # type: ignore[no-untyped-def]
-        row = step(batch)
+    def check_then_signal(row: dict[str, float]) -> None:
+        check(row)
         if trainer.seen == 8:
             os.kill(os.getpid(), signal.SIGTERM)
-        return row
 
-    trainer.step = step_then_signal  # type: ignore[method-assign]
+    trainer._check_finite = check_then_signal  # type: ignore[method-assign]
     trainer.fit()
     assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "images-000000012"
     assert (tmp_path / "run" / "model" / "model_index.json").exists()
@@ -154,22 +258,10 @@ def test_text_vectors_have_the_same_bits_from_the_table_as_its_block(
     trainer = Trainer(toy.config(toy_data, toy_clip), tmp_path / "run")
     captions, encoder = CaptionedFolder(toy_data).captions, trainer.networks.sentence_encoder
     device = torch.device("cpu")
-    table = TextVectors(encoder, captions, limit=100)
+    table = TextVectors(encoder, captions)
     assert torch.equal(table(captions[2:5], device), encoder.encode(captions)[2:5])
-    without = TextVectors(encoder, captions, limit=1)
+    without = TextVectors(encoder, None)
     torch.testing.assert_close(without(captions[2:5], device), table(captions[2:5], device), rtol=1e-4, atol=1e-5)
-
-
-def test_shift_moves_pixels_and_repeats_the_border() -> None:
-    picture = torch.arange(16.0).reshape(1, 1, 4, 4).repeat(2, 1, 1, 1).requires_grad_()
-    import numpy as np
-
-    moved = shift(picture, np.array([[1, 0], [0, -2]]))
-    assert torch.equal(moved[0, 0, :, 1:], picture[0, 0, :, :-1])
-    assert torch.equal(moved[0, 0, :, 0], picture[0, 0, :, 0])
-    assert torch.equal(moved[1, 0, :2], picture[1, 0, 2:])
-    moved.sum().backward()
-    assert picture.grad is not None and picture.grad.sum() == 32
 
 
 def test_ema_half_life_is_counted_in_images() -> None:

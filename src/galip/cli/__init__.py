@@ -21,9 +21,13 @@ COMMANDS = {
     "generate": "Draw pictures from captions.",
     "info": "Say what a model is made of and trained on.",
     "convert": "Read and write the GALIP authors' checkpoints.",
+    "data": "Prepare captioned pictures for training, and look at them.",
     "train": "Train a model on captioned pictures.",
 }
-"""Each command and its line in `galip --help`. `galip.cli.NAME` holds a function NAME: the command itself."""
+"""Each command and its line in `galip --help`.
+
+`galip.cli.NAME` holds a function NAME, the command itself, or a `typer.Typer` NAME, a group of commands.
+"""
 
 
 class LazyGroup(TyperGroup):
@@ -43,8 +47,11 @@ class LazyGroup(TyperGroup):
 
 
 def _import_command(name: str) -> Any:
+    found = getattr(importlib.import_module(f"galip.cli.{name}"), name)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(name)(getattr(importlib.import_module(f"galip.cli.{name}"), name))
+    single.command(name)(found)
     return typer.main.get_command(single)
 
 

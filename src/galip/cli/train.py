@@ -14,16 +14,20 @@ def train(
         list[str] | None, typer.Argument(help="section.field=value, e.g. run.batch=16; wins over the file.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="Folder of captioned pictures; same as data.source=...")
+        str | None, typer.Option("--data", help="Captioned pictures (folder, shards, pattern); same as data.source=...")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; default runs/NAME.")] = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", help="Go on from 'latest' or from a checkpoint folder of the run.")
+        str | None, typer.Option("--resume", help="Go on from 'latest', 'best' or a checkpoint folder of the run.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print sizes, memory, steps and time from a few steps; write nothing.")
+    ] = False,
 ) -> None:
     """Train a model on captioned pictures.
 
-    SIGTERM and Ctrl-C end a run with a checkpoint; --resume latest goes on from there.
+    SIGTERM and Ctrl-C end a run with a checkpoint; --resume latest goes on from there. Several processes:
+    accelerate launch -m galip train ..., or torchrun -m galip train ...
     """
     import yaml
 
@@ -34,9 +38,19 @@ def train(
     folder = out or Path("runs") / settings.name
     from galip.training.trainer import Trainer
 
-    typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
     trainer = Trainer(settings, folder, resume)
-    for line in trainer.differences:
-        typer.echo(f"differs from the checkpoint's configuration: {line}", err=True)
+    main = trainer.processes.is_main
+    if main:
+        typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
+        for line in trainer.differences:
+            typer.echo(f"differs from the checkpoint's configuration: {line}", err=True)
+    if dry_run:
+        from galip.training.plan import plan
+
+        lines = plan(trainer).lines()
+        if main:
+            typer.echo("\n".join(lines))
+        return
     model = trainer.fit()
-    typer.echo(f"{trainer.seen} images seen; model: {model}")
+    if main:
+        typer.echo(f"{trainer.seen} images seen; model: {model}")

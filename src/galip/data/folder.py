@@ -7,6 +7,7 @@ Three layouts are read: `x.png` beside `x.txt` (one caption a line), `metadata.j
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import random
 from collections import Counter
@@ -14,12 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from galip.captions import clean_caption
-from galip.errors import GalipError, InputError
+from galip.data.pictures import decode_rgb
+from galip.data.shards import caption_list, clean_captions
+from galip.data.source import BrokenRecordError, spread
+from galip.errors import GalipError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _CHECKED = 32
@@ -42,8 +43,8 @@ class CaptionedFolder:
         folder: the folder, in one of the layouts above.
 
     Raises:
-        GalipError: the folder is not there, holds no captioned picture, lists a picture that does not exist, or one of
-            the first pictures cannot be read; the message names the file and the remedy.
+        GalipError: the folder is not there, holds no captioned picture, lists a picture that does not exist, or most of
+            a few pictures that are tried cannot be read; the message names the file and the remedy.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -51,10 +52,10 @@ class CaptionedFolder:
         if not self.folder.is_dir():
             raise GalipError(f"{self.folder}: no such folder; `data.source` must name a folder of captioned pictures")
         self.skipped: Counter[str] = Counter()
+        self.broken_shards: dict[str, str] = {}  # a folder has none
         self.records: list[Record] = []
         for path, raw in sorted(self._listed()):
-            captions = tuple(self._cleaned(raw))
-            if captions:
+            if captions := clean_captions(raw):
                 self.records.append(Record(path, captions))
             else:
                 self.skipped["no caption"] += 1
@@ -64,8 +65,7 @@ class CaptionedFolder:
                 "(file_name, captions) or captions.csv (file_name, caption)"
             )
         # A path error or a broken export shows at once instead of an hour into the run.
-        for record in random.Random(0).sample(self.records, min(_CHECKED, len(self.records))):
-            read_rgb(record.path)
+        self._try(random.Random(0).sample(range(len(self)), min(_CHECKED, len(self))))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -74,6 +74,43 @@ class CaptionedFolder:
     def captions(self) -> list[str]:
         """Every distinct caption, sorted: the list by which text vectors are computed and cached."""
         return sorted({caption for record in self.records for caption in record.captions})
+
+    def read(self, number: int, needed: int = 0) -> tuple[Image.Image, tuple[str, ...]]:
+        """Read a picture and its captions: see `galip.data.source.Pictures`."""
+        record = self.records[number]
+        return decode_rgb(record.path, str(record.path), needed), record.captions
+
+    def name_of(self, number: int) -> str:
+        """Path of the picture."""
+        return str(self.records[number].path)
+
+    def distinct_captions(self, limit: int) -> list[str] | None:
+        """Every distinct caption, sorted; None where there are more than `limit`, repeated ones counted again."""
+        return None if sum(len(record.captions) for record in self.records) > limit else self.captions
+
+    def some_captions(self, count: int) -> list[str]:
+        """First captions of at most `count` pictures that are evenly spread over the folder, each caption once."""
+        return list(dict.fromkeys(self.records[number].captions[0] for number in spread(count, len(self))))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the pictures' names and sizes in bytes, and of the captions."""
+        found = hashlib.sha256()
+        for record in self.records:
+            size = record.path.stat().st_size if record.path.exists() else -1
+            row = [record.path.relative_to(self.folder).as_posix(), size, record.captions]
+            found.update(json.dumps(row).encode())
+        return found.hexdigest()
+
+    def _try(self, numbers: list[int]) -> None:
+        broken = []
+        for number in numbers:
+            try:
+                self.read(number)
+            except BrokenRecordError as error:
+                broken.append(error)
+        if 2 * len(broken) > len(numbers):
+            raise broken[0]
 
     def _listed(self) -> Iterator[tuple[Path, list[str]]]:
         """(picture, raw captions) by whichever layout the folder has."""
@@ -98,7 +135,7 @@ class CaptionedFolder:
                 raise GalipError(
                     f'{listing}, line {number}: not a row {{"file_name": ..., "captions": [...]}} ({error})'
                 ) from error
-            yield self._inside(listing, number, str(name)), [captions] if isinstance(captions, str) else list(captions)
+            yield self._inside(listing, number, str(name)), caption_list(captions)
 
     def _from_csv(self, listing: Path) -> Iterator[tuple[Path, list[str]]]:
         by_picture: dict[Path, list[str]] = {}
@@ -115,13 +152,6 @@ class CaptionedFolder:
             raise GalipError(f"{listing}, line {number}: {name} is not in the folder; remove the line or add the file")
         return path
 
-    def _cleaned(self, raw: list[str]) -> Iterator[str]:
-        for caption in raw:
-            try:
-                yield clean_caption(str(caption))
-            except InputError:
-                continue  # an empty line is no caption; a picture left with none is counted by the caller
-
 
 def _read_text(path: Path) -> str:
     try:
@@ -136,39 +166,4 @@ def read_rgb(path: Path) -> Image.Image:
     Raises:
         GalipError: the file is no readable picture.
     """
-    try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            if "A" in picture.getbands() or "transparency" in picture.info:
-                picture = picture.convert("RGBA")
-                on_white = Image.new("RGBA", picture.size, "white")
-                on_white.alpha_composite(picture)
-                picture = on_white
-            return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise GalipError(
-            f"{path}: not a readable picture ({error}); replace it or remove it with its caption"
-        ) from error
-
-
-def resize_and_crop(picture: Image.Image, shorter_side: int, size: int, where: tuple[float, float]) -> Image.Image:
-    """Scale the shorter side to `shorter_side`, then cut a `size` square.
-
-    Args:
-        picture: any size.
-        shorter_side: in pixels, at least `size`.
-        size: side of the result in pixels.
-        where: position of the square within what is left over, (x, y) each in [0, 1]; (0.5, 0.5) is the centre.
-    """
-    width, height = picture.size
-    scale = shorter_side / min(width, height)
-    wanted = (max(shorter_side, round(width * scale)), max(shorter_side, round(height * scale)))
-    if wanted != picture.size:
-        picture = picture.resize(wanted, Image.Resampling.BICUBIC)
-    left, top = (round(share * (side - size)) for share, side in zip(where, picture.size, strict=True))
-    return picture.crop((left, top, left + size, top + size)) if picture.size != (size, size) else picture
-
-
-def as_array(picture: Image.Image) -> NDArray[np.uint8]:
-    """uint8 [3, H, W]."""
-    return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
+    return decode_rgb(path, str(path))

@@ -7,22 +7,28 @@ goes on at the next number, and nothing needs to be replayed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
-from galip.data.folder import CaptionedFolder, as_array, read_rgb, resize_and_crop
+from galip.data.pictures import as_array, resize_and_crop
+from galip.data.source import BrokenRecordError, Pictures
+from galip.errors import GalipError
 
 # A mirrored picture would contradict these words.
 _SIDED = re.compile(r"\b(left|right)(ward|wards|most|-?hand(ed)?)?\b", re.IGNORECASE)
 
 # Independent streams of one sample's randomness.
 _CROP, _NOISE, _SHIFT = range(3)
+
+_HOPELESS = 1000
 
 
 def sample_rng(run_seed: int, index: int, stream: int) -> np.random.Generator:
@@ -46,6 +52,57 @@ def sample_shifts(run_seed: int, indices: list[int], largest: int) -> NDArray[np
     return np.stack(rows, axis=1)
 
 
+class View:
+    """How a picture is looked at: the crop, the flip and the caption of a sample.
+
+    Args:
+        run_seed: seed of the run.
+        size: side of the square pictures in pixels.
+        shorter_side: to this the shorter side is scaled before a random `size` square is cut.
+        flip: mirror half of the pictures, except where the caption says left or right.
+    """
+
+    def __init__(self, run_seed: int, size: int, shorter_side: int, flip: bool) -> None:
+        self.run_seed, self.size, self.shorter_side, self.flip = run_seed, size, shorter_side, flip
+
+    def choose(self, index: int, captions: Sequence[str]) -> tuple[str, tuple[float, float], bool]:
+        """Caption, place of the crop, and whether to mirror, of the sample with this number."""
+        rng = sample_rng(self.run_seed, index, _CROP)
+        caption = captions[int(rng.integers(len(captions)))]
+        where, mirror = (float(rng.random()), float(rng.random())), bool(rng.random() < 0.5)
+        return caption, where, self.flip and mirror and not _SIDED.search(caption)
+
+    def cut(self, picture: Image.Image, where: tuple[float, float]) -> NDArray[np.uint8]:
+        """Pixels of the crop, uint8 [3, S, S]."""
+        return as_array(resize_and_crop(picture, self.shorter_side, self.size, where))
+
+    def fits(self, picture: Image.Image) -> bool:
+        """Whether the crop is the picture itself, wherever it is cut."""
+        return picture.size == (self.size, self.size) and self.shorter_side == self.size
+
+
+def mirrored(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Left and right exchanged."""
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample, and what was found broken while it was looked for.
+
+    Attributes:
+        pixels: uint8 [3, S, S].
+        caption: one of the picture's captions.
+        index: number of the sample in the whole run.
+        broken: records that another one had to stand in for; those of a broken shard name it.
+    """
+
+    pixels: NDArray[np.uint8]
+    caption: str
+    index: int
+    broken: tuple[BrokenRecordError, ...] = ()
+
+
 @dataclass(frozen=True)
 class Batch:
     """Samples that stand together in one step.
@@ -54,97 +111,88 @@ class Batch:
         images: uint8 [B, 3, S, S].
         captions: B captions.
         indices: B sample numbers in the whole run.
+        broken: (name, what is wrong) of every broken record that was met; another one was taken in its place.
+        broken_shards: the same of shards that are broken as a whole.
     """
 
     images: Tensor
     captions: list[str]
     indices: list[int]
+    broken: tuple[tuple[str, str], ...] = ()
+    broken_shards: tuple[tuple[str, str], ...] = ()
 
 
-class Samples(Dataset[tuple[NDArray[np.uint8], str, int]]):
-    """Endless, addressable samples of a folder: `samples[i]` is the run's i-th.
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples -> one batch."""
+    errors = [error for sample in samples for error in sample.broken]
+    return Batch(
+        torch.from_numpy(np.stack([sample.pixels for sample in samples])),
+        [sample.caption for sample in samples],
+        [sample.index for sample in samples],
+        tuple((error.name, error.why) for error in errors if error.shard is None),
+        tuple(dict.fromkeys((error.shard, error.why) for error in errors if error.shard is not None)),
+    )
 
-    Every epoch is a permutation of the pictures, drawn from (run seed, epoch).
+
+class Samples(Dataset[Sample]):
+    """Endless, addressable samples of a source: `samples[i]` is the run's i-th.
+
+    Every epoch is a permutation of the pictures, drawn from (run seed, epoch). In the place of a broken one stands the
+    next of the epoch that can be read.
 
     Args:
         source: the captioned pictures.
-        run_seed: seed of the run.
-        size: side of the square pictures in pixels.
-        shorter_side: to this the shorter side is scaled before a random `size` square is cut.
-        flip: mirror half of the pictures, except where the caption says left or right.
+        run_seed, size, shorter_side, flip: see `View`.
         cache_bytes: keep decoded pictures in memory up to this many bytes; used for pictures that need no resizing.
     """
 
     def __init__(
-        self, source: CaptionedFolder, run_seed: int, size: int, shorter_side: int, flip: bool, cache_bytes: int = 0
+        self, source: Pictures, run_seed: int, size: int, shorter_side: int, flip: bool, cache_bytes: int = 0
     ) -> None:
         self.source = source
-        self.run_seed = run_seed
-        self.size = size
-        self.shorter_side = shorter_side
-        self.flip = flip
+        self.view = View(run_seed, size, shorter_side, flip)
         self._order: tuple[int, NDArray[np.int64]] | None = None
-        self._cache: dict[int, NDArray[np.uint8]] = {}
+        self._cache: dict[int, tuple[NDArray[np.uint8], tuple[str, ...]]] = {}
         self._cache_places = cache_bytes // (3 * size * size)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], str, int]:
+    def __getitem__(self, index: int) -> Sample:
         epoch, place = divmod(index, len(self.source))
+        order = self._order_of(epoch)
+        broken: list[BrokenRecordError] = []
+        for number in chain(order[place:], order[:place]):
+            try:
+                pixels, caption = self._look(int(number), index)
+            except BrokenRecordError as error:
+                broken.append(error)
+                give_up_on(broken)
+            else:
+                return Sample(pixels, caption, index, tuple(broken))
+        raise GalipError(f"none of the {len(self.source)} pictures can be read; the first is {broken[0]}")
+
+    def _look(self, number: int, index: int) -> tuple[NDArray[np.uint8], str]:
+        if number in self._cache:
+            pixels, captions = self._cache[number]
+            caption, _, mirror = self.view.choose(index, captions)
+        else:
+            picture, captions = self.source.read(number, self.view.shorter_side)
+            caption, where, mirror = self.view.choose(index, captions)
+            pixels = self.view.cut(picture, where)
+            if self.view.fits(picture) and len(self._cache) < self._cache_places:
+                self._cache[number] = pixels, captions
+        return mirrored(pixels) if mirror else pixels, caption
+
+    def _order_of(self, epoch: int) -> NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
-            order = np.random.Generator(np.random.Philox(key=[self.run_seed, epoch * 8 + 7])).permutation(
-                len(self.source)
-            )
-            self._order = (epoch, order)
-        picture_number = int(self._order[1][place])
-        record = self.source.records[picture_number]
-        rng = sample_rng(self.run_seed, index, _CROP)
-        caption = record.captions[int(rng.integers(len(record.captions)))]
-        where, mirror = (float(rng.random()), float(rng.random())), bool(rng.random() < 0.5)
-        pixels = self._cache.get(picture_number)
-        if pixels is None:
-            picture = read_rgb(record.path)
-            as_it_is = picture.size == (self.size, self.size) and self.shorter_side == self.size
-            pixels = as_array(resize_and_crop(picture, self.shorter_side, self.size, where))
-            if as_it_is and len(self._cache) < self._cache_places:
-                self._cache[picture_number] = pixels
-        if self.flip and mirror and not _SIDED.search(caption):
-            pixels = np.ascontiguousarray(pixels[:, :, ::-1])
-        return pixels, caption, index
+            rng = np.random.Generator(np.random.Philox(key=[self.view.run_seed, epoch * 8 + 7]))
+            self._order = (epoch, rng.permutation(len(self.source)))
+        return self._order[1]
 
 
-class RunSampler(Sampler[list[int]]):
-    """Sample numbers of the batches of one rank: of each global batch, rank r of W takes every W-th from r on.
+def give_up_on(broken: Sequence[BrokenRecordError]) -> None:
+    """End a search that has met nothing but broken records for too long.
 
-    Args:
-        start: the first sample number of the run that is still to come.
-        batch: samples of this rank in one step.
-        rank, world: which process this is, and of how many.
+    Raises:
+        GalipError: there are a thousand, not counting those of broken shards.
     """
-
-    def __init__(self, start: int, batch: int, rank: int = 0, world: int = 1) -> None:
-        self.start, self.batch, self.rank, self.world = start, batch, rank, world
-
-    def __iter__(self) -> Iterator[list[int]]:
-        first = self.start
-        while True:
-            yield [first + self.rank + self.world * place for place in range(self.batch)]
-            first += self.batch * self.world
-
-
-def collate(samples: list[tuple[NDArray[np.uint8], str, int]]) -> Batch:
-    """Samples -> one batch."""
-    images, captions, indices = zip(*samples, strict=True)
-    return Batch(torch.from_numpy(np.stack(images)), list(captions), list(indices))
-
-
-def batches(
-    samples: Samples, start: int, batch: int, workers: int = 0, rank: int = 0, world: int = 1
-) -> Iterator[Batch]:
-    """The run's batches from sample number `start` on, for ever."""
-    loader = DataLoader(
-        samples,
-        batch_sampler=RunSampler(start, batch, rank, world),
-        collate_fn=collate,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-    )
-    return iter(loader)
+    if len(broken) >= _HOPELESS and sum(error.shard is None for error in broken) >= _HOPELESS:
+        raise GalipError(f"{_HOPELESS} pictures one after the other cannot be read; the last is {broken[-1]}")

@@ -1,10 +1,79 @@
-"""Differentiable augmentation of what the discriminator sees, the same for real and drawn pictures."""
+"""Differentiable augmentation of what CLIP sees in training, real and drawn pictures alike.
+
+Translation, colour and cutout after Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training", 2020.
+What happens to a sample is a function of (run seed, sample number).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+from galip.data.samples import sample_rng, sample_shifts
+from galip.training.config import LossConfig
+
+# Streams of a sample's randomness beyond those of galip.data.samples.
+_COLOUR, _CUTOUT = 3, 4
+_GREY = 0.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to B pictures. None: nothing of this kind.
+
+    Attributes:
+        offsets: integers [B, 2], pixels to the right and down.
+        colours: float32 [B, 3]: added brightness (in [-0.5, 0.5]), factor of saturation ([0, 2]), of contrast
+            ([0.5, 1.5]).
+        corners: integers [B, 2], left and top of the square that is cut out; may lie outside.
+        hole: its side in pixels.
+    """
+
+    offsets: NDArray[np.int64] | None = None
+    colours: Tensor | None = None
+    corners: NDArray[np.int64] | None = None
+    hole: int = 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Augment `images` [B, 3, H, W]; differentiable."""
+        images = recolour(shift(images, self.offsets), self.colours)
+        return images if self.corners is None else cut_out(images, self.corners, self.hole)
+
+
+def augmentations(
+    loss: LossConfig, size: int, run_seed: int, indices: list[int], device: torch.device
+) -> tuple[Augmentation, Augmentation]:
+    """The augmentation of the real and of the drawn pictures of samples `indices`.
+
+    Args:
+        loss: the run's `loss` section.
+        size: side of the pictures in pixels.
+        run_seed: the run's seed.
+        indices: sample numbers.
+        device: where the pictures are.
+    """
+    largest, hole = round(loss.shift * size), round(loss.cutout * size)
+    shifts = sample_shifts(run_seed, indices, largest) if largest else (None, None)
+    colours: tuple[Tensor | None, Tensor | None] = (None, None)
+    if loss.colour:
+        drawn = np.stack([sample_rng(run_seed, index, _COLOUR).random((2, 3)) for index in indices], axis=1)
+        middle, reach = np.array([0.0, 1.0, 1.0]), np.array([0.5, 1.0, 0.5])
+        values = torch.from_numpy((middle + loss.colour * reach * (2 * drawn - 1)).astype(np.float32)).to(device)
+        colours = (values[0], values[1])
+    corners: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None] = (None, None)
+    if hole:
+        placed = [
+            sample_rng(run_seed, index, _CUTOUT).integers(-(hole // 2), size - hole // 2, (2, 2)) for index in indices
+        ]
+        both = np.stack(placed, axis=1)
+        corners = (both[0], both[1])
+    real, fake = (Augmentation(shifts[side], colours[side], corners[side], hole) for side in range(2))
+    return real, fake
 
 
 def shift(images: Tensor, offsets: NDArray[np.int64] | None) -> Tensor:
@@ -27,3 +96,30 @@ def shift(images: Tensor, offsets: NDArray[np.int64] | None) -> Tensor:
         for picture, (right, down) in zip(padded.unbind(), offsets.tolist(), strict=True)
     ]
     return torch.stack(cut)
+
+
+def recolour(images: Tensor, colours: Tensor | None) -> Tensor:
+    """Change brightness, then saturation, then contrast of each picture.
+
+    Args:
+        images: [B, 3, H, W] in about [-1, 1].
+        colours: [B, 3], see `Augmentation`; None leaves the pictures as they are.
+    """
+    if colours is None:
+        return images
+    brightness, saturation, contrast = (colours[:, i, None, None, None].to(images.dtype) for i in range(3))
+    images = images + brightness
+    grey = images.mean(dim=1, keepdim=True)
+    images = grey + saturation * (images - grey)
+    middle = images.mean(dim=(1, 2, 3), keepdim=True)
+    return middle + contrast * (images - middle)
+
+
+def cut_out(images: Tensor, corners: NDArray[np.int64], hole: int) -> Tensor:
+    """Paint a grey square of side `hole` with its left top corner at `corners` [B, 2] into each of `images`."""
+    height, width = images.shape[2:]
+    at = torch.from_numpy(corners).to(images.device)
+    columns = torch.arange(width, device=images.device) - at[:, 0, None]  # [B, W]
+    rows = torch.arange(height, device=images.device) - at[:, 1, None]  # [B, H]
+    inside = ((rows >= 0) & (rows < hole))[:, :, None] & ((columns >= 0) & (columns < hole))[:, None]
+    return images.masked_fill(inside[:, None], _GREY)

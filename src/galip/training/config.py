@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from galip.errors import GalipError, InputError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 
 class Section(BaseModel):
@@ -33,16 +34,24 @@ class ModelConfig(Section):
     generator: dict[str, Any] = Field(default_factory=dict, description="MateGenerator arguments that differ")
     discriminator: dict[str, Any] = Field(default_factory=dict, description="MateDiscriminator arguments that differ")
     start_from: str = Field("", description="model folder whose generator and discriminator are trained on")
+    text: str = Field("", description="T5 (a folder or hub id) that conditions instead of CLIP's text encoder")
+    text_scale: float | None = Field(
+        None, gt=0, description="factor for T5's vectors; None: measured, so that their mean norm is 10"
+    )
+    second_clip: str = Field("", description="another CLIP, for loss.similarity_second and evaluation")
 
 
 class DataConfig(Section):
     """The captioned pictures."""
 
-    source: str = Field(description="folder of captioned pictures")
+    source: str = Field(description="folder of captioned pictures, shard folder, or pattern of (remote) shards")
     shorter_side: int | None = Field(None, gt=0, description="shorter side before the crop; None: the picture size")
     flip: bool = Field(False, description="mirror half of the pictures, never where the caption says left or right")
     workers: int = Field(0, ge=0, description="loader processes; 0 reads in the training process")
     cache_mb: int = Field(512, ge=0, description="memory for decoded pictures that need no resizing")
+    shuffle_buffer: int = Field(1000, ge=1, description="records held for shuffling; streamed shards only")
+    most_broken: float = Field(0.01, ge=0, le=1, description="share of broken records that a run puts up with")
+    most_broken_shards: int = Field(1, ge=0, description="broken shards that a run puts up with")
 
 
 class LossConfig(Section):
@@ -52,8 +61,19 @@ class LossConfig(Section):
     penalty_k: float = Field(2.0, ge=0, description="k, weight of the gradient penalty")
     penalty_p: float = Field(6.0, gt=0, description="p, its power")
     penalty_form: Literal["released", "paper"] = Field("released", description="formula of the penalty")
+    similarity_second: float = Field(0.0, ge=0, description="weight of the similarity in model.second_clip")
+    r1: float = Field(0.0, ge=0, description="gamma of R1 on the taps: gamma/2 |g_C|^2 of real pictures")
     shift: float = Field(
         0.0, ge=0, le=0.5, description="random translation, real and drawn alike, in parts of the side"
+    )
+    colour: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="random brightness, saturation and contrast, real and drawn alike; 1 is DiffAugment's",
+    )
+    cutout: float = Field(
+        0.0, ge=0, lt=1, description="side of a grey square, real and drawn alike, in parts of the side"
     )
 
 
@@ -63,6 +83,9 @@ class OptimizerConfig(Section):
     lr_generator: float = Field(1e-4, gt=0)
     lr_discriminator: float = Field(4e-4, gt=0)
     betas: tuple[float, float] = (0.0, 0.9)
+    warmup: int = Field(0, ge=0, description="images over which both rates rise from zero")
+    decay: Literal["none", "linear", "cosine"] = Field("none", description="fall of both rates until run.images")
+    decay_to: float = Field(0.0, ge=0, le=1, description="share of the rates that is left in the end")
 
 
 class RunConfig(Section):
@@ -70,7 +93,10 @@ class RunConfig(Section):
 
     seed: int = Field(0, ge=0, lt=2**63, description="of initial weights, order, crops, captions and noise")
     images: int = Field(gt=0, description="train until so many pictures have been seen")
-    batch: int = Field(64, ge=2, description="pictures in one step")
+    batch: int = Field(64, ge=2, description="pictures in one step, over all processes and micro-batches")
+    micro_batch: int | None = Field(
+        None, ge=1, description="pictures that one process holds at once; None: its whole share of the batch"
+    )
     precision: Precision = "fp32"
     device: str = Field("auto", description="auto: CUDA if there is one, else CPU")
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
@@ -84,11 +110,40 @@ class RunConfig(Section):
     )
     log_every: int = Field(1_000, gt=0, description="images between two log rows")
     checkpoint_every: int = Field(10_000, gt=0, description="images between two checkpoints")
-    keep: int = Field(2, ge=1, description="checkpoints kept")
+    keep: int = Field(2, ge=1, description="newest checkpoints kept")
+    keep_every: int = Field(0, ge=0, description="also keep a checkpoint each time so many images have passed; 0: none")
     grid_every: int = Field(10_000, gt=0, description="images between two sample grids")
     grid_captions: tuple[str, ...] = Field((), description="captions of the grid; empty: the first of the data")
     grid_seeds: int = Field(4, ge=1, description="pictures per caption in the grid, seeds 0, 1, ...")
     keep_grids_as: Literal["png", "webp"] = "png"
+    trackers: tuple[Tracker, ...] = Field(("tensorboard",), description="where the log goes besides log.jsonl")
+
+
+class EvaluationConfig(Section):
+    """Scores of the averaged generator while it trains; one picture per caption, seed 0."""
+
+    every: int = Field(0, ge=0, description="images between two evaluations; 0: none")
+    source: str = Field("", description="captioned pictures whose captions are drawn; empty: the training data")
+    captions: int = Field(256, ge=2, description="captions drawn")
+    keep_best: Literal["", "clip_score", "second_clip_score"] = Field(
+        "", description="score by which the best checkpoint is kept; empty: none"
+    )
+
+
+class GuardConfig(Section):
+    """What is done about collapse, judged by the means of each log row."""
+
+    collapse: Literal["off", "warn", "return"] = Field(
+        "warn", description="return: go back to the best (else the last sound) checkpoint with lower rates"
+    )
+    least_diversity: float = Field(
+        0.4, ge=0, lt=1, description="drawn pictures' spread in CLIP space, share of its best"
+    )
+    least_similarity: float = Field(0.5, ge=0, lt=1, description="CLIP similarity, share of its best")
+    most_margin: float = Field(12.0, gt=0, description="D's mean score of real minus that of drawn pictures")
+    patience: int = Field(3, ge=1, description="log rows in a row beyond a bound before anything is done")
+    lower_rates: float = Field(0.5, gt=0, le=1, description="what both rates are multiplied with at each return")
+    most_returns: int = Field(3, ge=1, description="after so many returns the run stops")
 
 
 class TrainConfig(Section):
@@ -102,11 +157,23 @@ class TrainConfig(Section):
     loss: LossConfig = LossConfig()  # type: ignore[call-arg]
     optimizer: OptimizerConfig = OptimizerConfig()  # type: ignore[call-arg]
     run: RunConfig
+    evaluation: EvaluationConfig = EvaluationConfig()  # type: ignore[call-arg]
+    guard: GuardConfig = GuardConfig()  # type: ignore[call-arg]
 
     @model_validator(mode="after")
-    def _fp16_needs_cuda(self) -> TrainConfig:
-        if self.run.precision == "fp16" and self.run.device == "cpu":
-            raise ValueError("run.precision is fp16 and run.device is cpu; use bf16 or fp32 on a CPU")
+    def _second_clip_is_named(self) -> TrainConfig:
+        asked = self.loss.similarity_second > 0 or self.evaluation.keep_best == "second_clip_score"
+        if asked and not self.model.second_clip:
+            raise ValueError(
+                "loss.similarity_second or evaluation.keep_best asks for model.second_clip, which is empty; "
+                "name a CLIP folder or hub id"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _best_needs_evaluation(self) -> TrainConfig:
+        if self.evaluation.keep_best and not self.evaluation.every:
+            raise ValueError("evaluation.keep_best is set, but evaluation.every is 0; say after how many images")
         return self
 
 

@@ -57,8 +57,10 @@ def export_model(networks: Networks, average: MateGenerator, config: TrainConfig
     unfinished = out.with_name(f".unfinished-{out.name}-{os.getpid()}")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
-        vision_model = networks.vision.model
-        GALIPPipeline(networks.tokenizer, networks.text_encoder, vision_model, average).save_pretrained(unfinished)
+        vision_model, t5 = networks.vision.model, networks.t5
+        text = (networks.tokenizer, networks.text_encoder) if t5 is None else (t5.tokenizer, t5.model)
+        scale = None if t5 is None else t5.scale
+        GALIPPipeline(*text, vision_model, average, text_scale=scale).save_pretrained(unfinished)
         networks.discriminator.save_pretrained(unfinished / "discriminator")
         training = {"images": images, "version": galip.__version__, "config": config.model_dump(mode="json")}
         (unfinished / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
@@ -100,4 +102,6 @@ def export_checkpoint(checkpoint: Path, out: Path) -> Path:
     networks = build_networks(config.model, config.run.seed)
     average = frozen_copy(networks.generator)
     load_checkpoint(checkpoint, {"ema": average, "discriminator": networks.discriminator})
+    if networks.t5 is not None:
+        networks.t5.scale = float(about["text_scale"])
     return export_model(networks, average, config, about["images"], out)

@@ -10,23 +10,33 @@ import torch
 from transformers import CLIPTextModelWithProjection
 
 from galip.errors import GalipError, InputError
-from galip.loading import load_clip
+from galip.loading import load_clip, load_t5
 from galip.models.clip_vision import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
 from galip.models.generator import MateGenerator
 from galip.models.presets import PRESETS
-from galip.models.text import CLIPSentenceEncoder
+from galip.models.text import CLIPSentenceEncoder, SentenceEncoder, T5SentenceEncoder
 from galip.training.config import ModelConfig
 
 
 @dataclass
+class SecondCLIP:
+    """Another frozen CLIP: for a similarity loss of its own, or a score by one that does not train."""
+
+    encoder: CLIPSentenceEncoder
+    vision: FrozenCLIPVision
+
+
+@dataclass
 class Networks:
-    """Everything that takes part in training. The first three are frozen.
+    """Everything that takes part in training. All but generator and discriminator are frozen.
 
     Attributes:
         tokenizer, text_encoder: CLIP's text side.
         vision: the frozen CLIP-ViT.
         generator, discriminator: what learns.
+        t5: what conditions in place of CLIP's text side, or None. Its `scale` is 1 until the run has measured it.
+        second: another CLIP, or None.
     """
 
     tokenizer: Any
@@ -34,10 +44,18 @@ class Networks:
     vision: FrozenCLIPVision
     generator: MateGenerator
     discriminator: MateDiscriminator
+    t5: T5SentenceEncoder | None = None
+    second: SecondCLIP | None = None
 
     @property
-    def sentence_encoder(self) -> CLIPSentenceEncoder:
+    def clip_encoder(self) -> CLIPSentenceEncoder:
+        """CLIP's sentence encoder, whose vectors the similarity loss uses."""
         return CLIPSentenceEncoder(self.tokenizer, self.text_encoder)
+
+    @property
+    def sentence_encoder(self) -> SentenceEncoder:
+        """The sentence encoder that conditions G and D."""
+        return self.t5 or self.clip_encoder
 
 
 def build_networks(config: ModelConfig, seed: int) -> Networks:
@@ -68,8 +86,19 @@ def build_networks(config: ModelConfig, seed: int) -> Networks:
         generator = _build(MateGenerator, preset.generator | config.generator, "model.generator")
         discriminator = _build(MateDiscriminator, preset.discriminator | config.discriminator, "model.discriminator")
     vision = FrozenCLIPVision(vision_model, generator.config.clip_input)
-    _check_fit(generator, discriminator, vision, text_encoder, clip)
-    return Networks(tokenizer, text_encoder.requires_grad_(False).eval(), vision, generator, discriminator)
+    t5 = T5SentenceEncoder(*load_t5(config.text), config.text_scale or 1.0) if config.text else None
+    networks = Networks(tokenizer, text_encoder.requires_grad_(False).eval(), vision, generator, discriminator, t5)
+    _check_fit(networks, config, clip)
+    for name, parameter in discriminator.named_parameters():
+        # The released network's dead weights: kept for its files, never used, and gradient averaging waits for none.
+        if ".dead_shortcut." in name:
+            parameter.requires_grad_(False)
+    if config.second_clip:
+        second_tokenizer, second_text, second_vision = load_clip(config.second_clip)
+        networks.second = SecondCLIP(
+            CLIPSentenceEncoder(second_tokenizer, second_text), FrozenCLIPVision(second_vision, "standard")
+        )
+    return networks
 
 
 def _build(kind: Any, arguments: dict[str, Any], section: str) -> Any:
@@ -89,22 +118,19 @@ def _load(kind: Any, folder: str, part: str) -> Any:
         ) from error
 
 
-def _check_fit(
-    generator: MateGenerator,
-    discriminator: MateDiscriminator,
-    vision: FrozenCLIPVision,
-    text_encoder: CLIPTextModelWithProjection,
-    clip: str,
-) -> None:
-    sizes = {"vision_width": vision.width, "grid": vision.grid, "cond_dim": int(text_encoder.config.projection_dim)}
-    for section, network in (("generator", generator), ("discriminator", discriminator)):
-        for name, wanted in sizes.items():
+def _check_fit(networks: Networks, config: ModelConfig, clip: str) -> None:
+    vision, conditions = networks.vision, networks.sentence_encoder.dim
+    sizes = {"vision_width": (vision.width, clip), "grid": (vision.grid, clip)}
+    sizes["cond_dim"] = (conditions, config.text or clip)
+    for section in ("generator", "discriminator"):
+        network = getattr(networks, section)
+        for name, (wanted, origin) in sizes.items():
             if network.config[name] != wanted:
                 raise InputError(
-                    f"model.{section}.{name} is {network.config[name]}, but the CLIP {clip} has {wanted}; "
-                    f"choose the preset made for this CLIP, or set model.{section}.{name}={wanted}"
+                    f"model.{section}.{name} is {network.config[name]}, but {origin} has {wanted}; "
+                    f"choose the preset made for it, or set model.{section}.{name}={wanted}"
                 )
-    deepest = max(*generator.prompt_blocks, *discriminator.tap_blocks)
+    deepest = max(*networks.generator.prompt_blocks, *networks.discriminator.tap_blocks)
     if deepest >= vision.depth:
         raise InputError(
             f"block {deepest} is prompted or tapped, but the CLIP {clip} has {vision.depth} blocks (0 to "

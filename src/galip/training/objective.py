@@ -58,15 +58,35 @@ def matching_aware_penalty(
     Raises:
         ValueError: `form` is unknown.
     """
+    return penalty_of(*squared_gradients(logits, taps, e), k, p, form)
+
+
+def squared_gradients(logits: Tensor, taps: Sequence[Tensor], e: Tensor) -> tuple[Tensor, Tensor]:
+    """|g_C|^2 over all taps together and |g_e|^2 of each picture's own logit, both [B], differentiable once more.
+
+    Args:
+        logits: [B], computed from `taps` and `e`.
+        taps: tensors [B, C, g, g] that require gradients.
+        e: [B, cond_dim], requires gradients.
+    """
     gradients = torch.autograd.grad(logits.sum(), [*taps, e], create_graph=True)
     *of_taps, of_e = (gradient.flatten(1).square().sum(1) for gradient in gradients)  # each [B]
-    squared_c, squared_e = torch.stack(of_taps).sum(0), of_e
+    return torch.stack(of_taps).sum(0), of_e
+
+
+def penalty_of(squared_c: Tensor, squared_e: Tensor, k: float, p: float, form: PenaltyForm) -> Tensor:
+    """`matching_aware_penalty` from gradients that are there already, as `squared_gradients` gives them."""
     if form == "released":
         return (k * (squared_c + squared_e) ** (p / 2)).mean()
     if form == "paper":
         norm_c, norm_e = (squared_c + _PAPER_EPSILON).sqrt(), (squared_e + _PAPER_EPSILON).sqrt()
         return (k * (norm_c + norm_e) ** p).mean()
     raise ValueError(f"form is {form!r}; use 'released' or 'paper'")
+
+
+def r1(squared_c: Tensor, gamma: float) -> Tensor:
+    """R1 on the taps, `gamma/2 * |g_C|^2` of real pictures (Mescheder et al., 2018); `squared_c` is [B]."""
+    return gamma / 2 * squared_c.mean()
 
 
 def adversarial(logits: Tensor) -> Tensor:

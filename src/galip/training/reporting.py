@@ -1,65 +1,135 @@
-"""What a run leaves to read: JSON lines, TensorBoard, sample grids, a progress bar."""
+"""What a run leaves to read: JSON lines, trackers, environment, sample grids, a progress bar."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import platform
+import subprocess
 import time
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
+from accelerate.tracking import TensorBoardTracker, filter_trackers
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from galip.errors import InputError
 
 LOG = "log.jsonl"
 
 
 class RunLog:
-    """Rows of numbers by images seen, as JSON lines and (where TensorBoard is installed) as its event files.
+    """Rows of numbers by images seen: JSON lines always, and whichever of Accelerate's trackers are named.
 
     Args:
         folder: the run folder.
         start: images seen at the start; rows beyond it, left by a run that was cut off, are dropped.
+        accelerator: Accelerate's object, which holds the trackers.
+        trackers: "tensorboard", "wandb", "trackio".
+        config: the run's configuration as plain values, for the trackers.
     """
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(
+        self, folder: Path, start: int, accelerator: Accelerator, trackers: Sequence[str], config: dict[str, Any]
+    ) -> None:
         self.path = folder / LOG
+        self.rewind(start)
+        self._accelerator = accelerator
+        named = [name for name in trackers if name != "tensorboard"]
+        accelerator.log_with = filter_trackers(named) if named else []
+        if "tensorboard" in trackers:  # its events go to folder/tensorboard, without the ones beyond `start`
+            accelerator.log_with.append(TensorBoardTracker("tensorboard", str(folder), purge_step=start + 1))
+        accelerator.init_trackers("galip", init_kwargs={"wandb": {"dir": str(folder), "name": folder.name}})
+        for tracker in accelerator.trackers:
+            if tracker.name != "tensorboard":  # it takes flat values only; config.yaml lies beside its events
+                tracker.store_init_configuration(config)
+
+    def rewind(self, images: int) -> None:
+        """Drop the rows beyond so many images: the run goes on from an earlier checkpoint."""
         if self.path.exists():
-            kept = [line for line in self.path.read_text().splitlines() if _images_of(line) <= start]
+            kept = [line for line in self.path.read_text().splitlines() if _images_of(line) <= images]
             unfinished = self.path.with_suffix(".unfinished")
             unfinished.write_text("".join(line + "\n" for line in kept))
             os.replace(unfinished, self.path)
-        self._writer = _tensorboard(folder / "tensorboard", start)
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one row; it must hold `images`."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        if self._writer is not None:
-            for name, value in row.items():
-                if name != "images":
-                    self._writer.add_scalar(name, value, row["images"])
+        self._accelerator.log({name: value for name, value in row.items() if name != "images"}, step=row["images"])
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        for tracker in self._accelerator.trackers:
+            tracker.finish()
+        self._accelerator.trackers = []
+
+
+class NoLog:
+    """What the other processes have in place of a `RunLog`."""
+
+    def rewind(self, images: int) -> None:
+        """Nothing is written here."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Nothing is written here."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def check_trackers(trackers: Sequence[str]) -> list[str]:
+    """Those of `trackers` that can be used.
+
+    TensorBoard is the default and left out where it is not installed; the others are there because somebody wants them.
+
+    Raises:
+        InputError: another one is not installed.
+    """
+    usable = []
+    for name in trackers:
+        if find_spec(name) is not None:
+            usable.append(name)
+        elif name != "tensorboard":
+            raise InputError(f"run.trackers names {name}, which is not installed; pip install {name}")
+    return usable
+
+
+def environment(folder: Path, about: dict[str, Any]) -> None:
+    """Write `environment.json`: versions, git revision of the working directory, machine, and `about`."""
+    versions = {}
+    for name in ("galip", "torch", "transformers", "diffusers", "accelerate", "safetensors", "numpy", "webdataset"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    facts = {
+        "versions": versions | {"python": platform.python_version()},
+        "machine": platform.platform(),
+        "git_revision": _git_revision(),
+    }
+    unfinished = folder / ".unfinished-environment.json"
+    unfinished.write_text(json.dumps(facts | about, indent=1) + "\n", encoding="utf-8")
+    os.replace(unfinished, folder / "environment.json")
+
+
+def _git_revision() -> str | None:
+    try:
+        asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return asked.stdout.strip() or None
 
 
 def _images_of(line: str) -> int:
     try:
         return int(json.loads(line)["images"])
-    except (ValueError, KeyError):  # the last line of a run that was killed while writing it
+    except (ValueError, KeyError, TypeError):  # the last line of a run that was killed while writing it
         return 2**63
-
-
-def _tensorboard(folder: Path, start: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=start + 1)
 
 
 class Averages:
@@ -79,12 +149,26 @@ class Averages:
         self._sums, self._count = {}, 0
         return means
 
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint between two rows, so that a resumed run logs the same means."""
+        return {"sums": dict(self._sums), "count": self._count}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self._sums, self._count = dict(state["sums"]), int(state["count"])
+
 
 class ProgressLine:
-    """Images seen of all, images a second, time left: a bar on a terminal, a line per log row elsewhere."""
+    """Images seen of all, images a second, time left: a bar on a terminal, a line per log row elsewhere.
 
-    def __init__(self, total: int, start: int) -> None:
+    Args:
+        total, start: images of the whole run, and seen at the start.
+        shown: whether this process is the one that shows it; `console` speaks either way.
+    """
+
+    def __init__(self, total: int, start: int, shown: bool = True) -> None:
         self.console = Console(stderr=True)
+        self._shown = shown
         self.total, self._start, self._begun = total, start, time.monotonic()
         self._bar = Progress(
             TextColumn("training"),
@@ -94,7 +178,7 @@ class ProgressLine:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not (shown and self.console.is_terminal),
         )
         self._task = self._bar.add_task("training", total=total, completed=start, rate=0.0, note="")
         self._bar.start()
@@ -109,7 +193,7 @@ class ProgressLine:
     def note(self, seen: int, text: str) -> None:
         """Show what the last log row says."""
         self._bar.update(self._task, note=text)
-        if not self.console.is_terminal:
+        if self._shown and not self.console.is_terminal:
             rate = self.rate(seen)
             left = (self.total - seen) / max(rate, 1e-9) / 60
             self.console.print(f"{seen}/{self.total} images, {rate:.1f}/s, {left:.0f} min left; {text}", soft_wrap=True)

@@ -1,45 +1,54 @@
-"""The training loop, a short list of named steps around the formulas of `objective.py`.
+"""The training loop, a short list of named things around the step.
 
 Progress is counted in images seen. Everything random about a sample is a function of (run seed, sample number), so a
-run that is stopped and resumed on one process repeats an uninterrupted one bit for bit.
+run that is stopped and resumed repeats an uninterrupted one bit for bit, and how many processes share the batch changes
+no more than the order of sums.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 import galip
-from galip.data.folder import CaptionedFolder
-from galip.data.samples import Batch, Samples, batches, sample_noise, sample_shifts
+from galip.data.loader import Loader
+from galip.data.source import open_source
 from galip.errors import GalipError, InputError
 from galip.loading import no_progress_bars
+from galip.models.text import measure_scale
 from galip.noise import noise
 from galip.outputs import to_pil
-from galip.training import objective
-from galip.training.augment import shift
-from galip.training.checkpoints import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from galip.training.checkpoints import (
+    Keep,
+    best_checkpoint,
+    find_checkpoint,
+    images_of,
+    list_checkpoints,
+    load_checkpoint,
+    mark_best,
+    save_checkpoint,
+)
 from galip.training.config import TrainConfig
 from galip.training.ema import frozen_copy, update_ema
+from galip.training.evaluating import RunScores
 from galip.training.export import export_model
+from galip.training.guards import CollapseWatch, TrainingDiedError, broken_terms
 from galip.training.networks import Networks, build_networks
-from galip.training.reporting import Averages, ProgressLine, RunLog, save_grid
-from galip.training.text_vectors import TextVectors
+from galip.training.parallel import Processes
+from galip.training.reporting import Averages, NoLog, ProgressLine, RunLog, check_trackers, environment, save_grid
+from galip.training.schedule import rate_factor
+from galip.training.step import GANStep
+from galip.training.text_vectors import RunSentences
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class TrainingDiedError(GalipError):
-    """A loss term became infinite or not a number; the message names it and the last good checkpoint."""
+_SCALE_CAPTIONS = 2048
 
 
 class Trainer:
@@ -47,8 +56,12 @@ class Trainer:
 
     Args:
         config: the run.
-        out: the run folder; created.
-        resume: "latest", or a checkpoint folder; None starts anew, which an existing run in `out` forbids.
+        out: the run folder; nothing is written before `fit`.
+        resume: "latest", "best", or a checkpoint folder; None starts anew, which an existing run in `out` forbids.
+
+    Attributes:
+        seen: images seen.
+        differences: where the configuration differs from the resumed checkpoint's, one line each.
 
     Raises:
         GalipError: data, CLIP, configuration, checkpoint or run folder are unusable; found before training starts.
@@ -62,24 +75,24 @@ class Trainer:
         checkpoint = find_checkpoint(out, resume) if resume else None
         if checkpoint is None and list_checkpoints(out / "checkpoints"):
             raise InputError(f"{out}: a run with checkpoints is there already; add --resume latest, or another --out")
-        self.device = _device(run.device)
-        if run.precision == "fp16" and self.device.type == "cpu":
-            raise InputError("run.precision is fp16, but there is no GPU; use bf16 or fp32 on a CPU")
+        self._trackers = check_trackers(run.trackers)
         if run.threads:
             torch.set_num_threads(run.threads)
-        self.source = CaptionedFolder(config.data.source)
+        self.processes = Processes(run.device)
+        self.device = self.processes.device
+        self.local_batch = _share(config, self.processes.world)
+        self.source = open_source(config.data.source)
         with no_progress_bars():
             self.networks = self._build(build_networks(config.model, run.seed))
         self.average = frozen_copy(self.networks.generator)
-        self._compile()
-        self.optimizers = self._optimizers()
-        scaled = run.precision == "fp16"
-        self.scalers = {
-            name: torch.amp.GradScaler(self.device.type, enabled=scaled) for name in ("generator", "discriminator")
-        }
+        self.step = GANStep(self.networks, config, self.processes)
+        self.watch, self.averages = CollapseWatch(config.guard), Averages()
+        self._lowered = 1.0
+        self._told: set[str] = set()
+        self.scores: dict[str, float] = {}
         if checkpoint is not None:
             self._load(checkpoint)
-        self._prepare_folder()
+        self._evaluated = self._captions_to_evaluate()
 
     # ---- set-up
 
@@ -90,29 +103,70 @@ class Trainer:
         networks.text_encoder.to(self.device)
         networks.generator.fold()
         networks.vision.checkpointing = self.config.run.checkpoint_vit
+        if networks.second is not None:
+            networks.second.vision.to(self.device)
+            networks.second.encoder.model.to(self.device)
+        if networks.t5 is not None:
+            networks.t5.model.to(self.device)
+            if self.config.model.text_scale is None:
+                networks.t5.scale = measure_scale(networks.t5, self.source.some_captions(_SCALE_CAPTIONS))
         return networks
 
-    def _compile(self) -> None:
-        networks, wanted = self.networks, self.config.run.compile
-        # Mate-D stays as it is: its gradient penalty is differentiated twice, which compiled graphs cannot do.
-        self._draw: Any = torch.compile(networks.generator) if wanted else networks.generator
-        self._look: Any = torch.compile(networks.vision.taps_and_embed) if wanted else networks.vision.taps_and_embed
-        self._look_at_real: Any = torch.compile(networks.vision.taps) if wanted else networks.vision.taps
-
-    def _optimizers(self) -> dict[str, torch.optim.Adam]:
-        options, on_gpu = self.config.optimizer, self.device.type == "cuda"
-        rates = {"generator": options.lr_generator, "discriminator": options.lr_discriminator}
-        return {
-            name: torch.optim.Adam(getattr(self.networks, name).parameters(), lr=lr, betas=options.betas, fused=on_gpu)
-            for name, lr in rates.items()
-        }
+    def _captions_to_evaluate(self) -> list[str]:
+        options = self.config.evaluation
+        if not options.every:
+            return []
+        source = open_source(options.source) if options.source else self.source
+        captions = source.some_captions(options.captions)
+        if len(captions) < 2:
+            raise InputError(f"{options.source or self.config.data.source}: fewer than 2 captions to evaluate with")
+        return captions
 
     def _prepare_folder(self) -> None:
+        if not self.processes.is_main:
+            return
+        config = self.config.model_dump(mode="json")
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / "config.yaml").write_text(yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False))
+            (self.out / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+            about = {"data": self.source.digest, "processes": self.processes.world, "device": str(self.device)}
+            environment(self.out, about | {"threads": torch.get_num_threads()})
         except OSError as error:
             raise GalipError(f"{self.out}: cannot be written ({error.strerror}); choose another --out") from error
+
+    def loader(self) -> Loader:
+        """This process's batches from the present place of the run on."""
+        run, data, processes = self.config.run, self.config.data, self.processes
+        size = self.networks.generator.image_size
+        return Loader(
+            self.source,
+            run_seed=run.seed,
+            size=size,
+            shorter_side=data.shorter_side or size,
+            flip=data.flip,
+            batch=self.local_batch,
+            start=self.seen,
+            rank=processes.rank,
+            world=processes.world,
+            workers=data.workers,
+            cache_bytes=data.cache_mb << 20,
+            shuffle_buffer=data.shuffle_buffer,
+            most_broken=data.most_broken,
+            most_broken_shards=data.most_broken_shards,
+        )
+
+    def sentences(self) -> RunSentences:
+        """The vectors of the data's captions: a table where they are few enough (`run.text_cache`)."""
+        return RunSentences(self.networks, self.source.distinct_captions(self.config.run.text_cache), self.processes)
+
+    def sentences_on_demand(self) -> RunSentences:
+        """The same without the table: for a few steps."""
+        return RunSentences(self.networks, None, self.processes)
+
+    @property
+    def records(self) -> int | None:
+        """Captioned pictures of the data; None if it is streamed."""
+        return len(self.source) if isinstance(self.source, Sized) else None
 
     # ---- the run
 
@@ -123,126 +177,107 @@ class Trainer:
             The model folder `out/model`.
 
         Raises:
-            TrainingDiedError: a loss term is not finite.
+            TrainingDiedError: a loss term is not finite, or the run collapsed once too often.
+            GalipError: too much of the data is broken.
         """
-        run, data = self.config.run, self.config.data
-        size = self.networks.generator.image_size
-        samples = Samples(
-            self.source, run.seed, size, data.shorter_side or size, data.flip, cache_bytes=data.cache_mb << 20
-        )
-        self.text = TextVectors(self.networks.sentence_encoder, self.source.captions, run.text_cache)
-        log, averages, progress = RunLog(self.out, self.seen), Averages(), ProgressLine(run.images, self.seen)
-        with _stop_on_signals() as stop, contextlib.closing(log), contextlib.closing(progress):
-            for batch in batches(samples, self.seen, run.batch, data.workers):
-                if self.seen >= run.images or stop.is_set():
-                    break
-                row = self.step(batch)
-                self._guard(row)
-                averages.add(row)
-                before, self.seen = self.seen, self.seen + run.batch
-                progress.update(self.seen)
-                if self._passed(before, run.log_every):
-                    means = averages.take()
-                    log.write({"images": self.seen, **means, "images_per_second": progress.rate(self.seen)})
-                    progress.note(self.seen, "  ".join(f"{name} {value:.3f}" for name, value in means.items()))
-                if self._passed(before, run.grid_every):
-                    self.grid()
-                if self._passed(before, run.checkpoint_every):
-                    self.save()
+        run = self.config.run
+        self._prepare_folder()
+        self.sentences_of = self.sentences()
+        self._score = RunScores(self.networks, self._evaluated, self.processes) if self._evaluated else None
+        main = self.processes.is_main
+        plain = self.config.model_dump(mode="json")
+        self.log: RunLog | NoLog = NoLog()
+        if main:
+            self.log = RunLog(self.out, self.seen, self.processes.accelerator, self._trackers, plain)
+        self.progress = ProgressLine(run.images, self.seen, shown=main)
+        with _stop_on_signals() as stop, contextlib.closing(self.log), contextlib.closing(self.progress):
+            while not self._train_on(stop):
+                pass  # it returned to an earlier checkpoint; the samples start there again
             self.save()
-        if stop.is_set():
-            progress.console.print(f"stopped at {self.seen} of {run.images} images; go on with --resume latest")
+        if stop.is_set() and main:
+            self.progress.console.print(f"stopped at {self.seen} of {run.images} images; go on with --resume latest")
         return self.export()
 
+    def _train_on(self, stop: threading.Event) -> bool:
+        """Train from the present place; True when the run is over, False after a return to a checkpoint."""
+        run = self.config.run
+        loader = self.loader()
+        for batch in loader:
+            if self.seen >= run.images or self._anyone(stop.is_set()):
+                return True
+            factor = self._lowered * rate_factor(self.config.optimizer, self.seen, run.images)
+            row = self.step(batch, self.sentences_of(batch.captions), factor)
+            self._check_finite(row)
+            before, self.seen = self.seen, self.seen + run.batch
+            update_ema(self.average, self.networks.generator, run.batch, self.seen, run.ema_half_life, run.ema_ramp)
+            self.averages.add(row)
+            self.progress.update(self.seen)
+            if self._passed(before, run.log_every) and self._report(factor, loader):
+                return False
+            if self._passed(before, run.grid_every):
+                self.grid()
+            best = self._passed(before, self.config.evaluation.every) and self._evaluate()
+            if best or self._passed(before, run.checkpoint_every):
+                self.save(best)
+        raise AssertionError("the loader never ends")
+
     def _passed(self, before: int, every: int) -> bool:
-        return before // every < self.seen // every
+        return every > 0 and before // every < self.seen // every
 
-    def step(self, batch: Batch) -> dict[str, float]:
-        """One iteration: G draws once, D steps on the detached features, G steps on the same pictures.
+    def _anyone(self, asked: bool) -> bool:
+        """Whether any process was asked to stop: all must stop at the same step."""
+        if self.processes.world == 1:
+            return asked
+        return bool(self.processes.total(torch.tensor([float(asked)], device=self.device)).item())
 
-        Returns:
-            Every loss term and the discriminator's mean scores.
-        """
-        config, vision = self.config, self.networks.vision
-        taps = self.networks.discriminator.tap_blocks
-        e = self.text(batch.captions, self.device)
-        ids = {caption: number for number, caption in enumerate(dict.fromkeys(batch.captions))}
-        others = objective.mismatched([ids[caption] for caption in batch.captions])
-        z = sample_noise(config.run.seed, batch.indices, self.networks.generator.z_dim).to(self.device)
-        shifts: Any = (None, None)
-        if largest := round(config.loss.shift * self.networks.generator.image_size):
-            shifts = sample_shifts(config.run.seed, batch.indices, largest)
-        with self._autocast():
-            with torch.no_grad():
-                real = batch.images.to(self.device, torch.float32).div_(127.5).sub_(1)
-                real_taps = self._look_at_real(shift(real, shifts[0]), taps)
-            fake = self._draw(z, e, vision)
-            fake_taps, fake_vectors = self._look(shift(fake, shifts[1]), taps)
-        row = self._step_discriminator(real_taps, [tap.detach() for tap in fake_taps], e, others)
-        row |= self._step_generator(fake_taps, fake_vectors, e)
-        run = config.run
-        update_ema(
-            self.average, self.networks.generator, run.batch, self.seen + run.batch, run.ema_half_life, run.ema_ramp
-        )
-        return {name: float(value) for name, value in row.items()}
+    def _report(self, factor: float, loader: Loader) -> bool:
+        """Write a log row; True if it showed a collapse and the run returned to an earlier checkpoint."""
+        means = self.averages.take()
+        row = {"images": self.seen, **means, "rate": factor, "images_per_second": self.progress.rate(self.seen)}
+        if loader.broken_count or loader.broken_shards:
+            row |= {"broken_records": loader.broken_count, "broken_shards": len(loader.broken_shards)}
+        self.log.write(row)
+        self._tell_broken(loader)
+        self.progress.note(self.seen, "  ".join(f"{name} {value:.3f}" for name, value in means.items()))
+        wrong = self.watch.look(self.seen, means)
+        if wrong is None:
+            return False
+        if self.config.guard.collapse == "warn":
+            self._say(f"{wrong}; consider --resume best with lower optimizer rates")
+            return False
+        self._return(wrong)
+        return True
 
-    def _step_discriminator(
-        self, real_taps: list[Tensor], fake_taps: list[Tensor], e: Tensor, others: list[int]
-    ) -> dict[str, Tensor]:
-        discriminator, weights = self.networks.discriminator, self.config.loss
-        # Only the taps and e are differentiated, in fp32: the ViT before them is not part of the penalty.
-        real_taps = [tap.detach().float().requires_grad_() for tap in real_taps]
-        e_real = e.detach().clone().requires_grad_()
-        with torch.autocast(self.device.type, enabled=False):
-            features = discriminator.features(real_taps)
-            real = discriminator.assess(features, e_real)
-            mismatch = discriminator.assess(features, e[others])
-            penalty = objective.matching_aware_penalty(
-                real, real_taps, e_real, weights.penalty_k, weights.penalty_p, weights.penalty_form
-            )
-        with self._autocast():
-            fake = discriminator(fake_taps, e).float()
-        terms = {
-            "d_real": objective.hinge_real(real),
-            "d_fake": objective.hinge_fake(fake),
-            "d_mismatch": objective.hinge_fake(mismatch),
-            "penalty": penalty,
-        }
-        loss = terms["d_real"] + (terms["d_fake"] + terms["d_mismatch"]) / 2 + penalty
-        self._optimize("discriminator", loss)
-        scores = {"score_real": real.mean(), "score_fake": fake.mean(), "score_mismatch": mismatch.mean()}
-        return {"loss_d": loss.detach()} | {name: term.detach() for name, term in (terms | scores).items()}
+    def _tell_broken(self, loader: Loader) -> None:
+        """Name each broken record and shard once (each process its own)."""
+        for name, why in (loader.broken_shards | loader.broken).items():
+            if name not in self._told:
+                self._told.add(name)
+                self.progress.console.print(f"passed over {name}: {why}", soft_wrap=True)
 
-    def _step_generator(self, fake_taps: list[Tensor], fake_vectors: Tensor, e: Tensor) -> dict[str, Tensor]:
-        discriminator, weight = self.networks.discriminator, self.config.loss.similarity
-        discriminator.requires_grad_(False)  # its weights' gradients would be thrown away
-        try:
-            with self._autocast():
-                adversarial = objective.adversarial(discriminator(fake_taps, e).float())
-            similarity = objective.similarity(fake_vectors, e)
-            loss = adversarial - weight * similarity
-            self._optimize("generator", loss)
-        finally:
-            discriminator.requires_grad_(True)
-        return {"loss_g": loss.detach(), "adversarial": adversarial.detach(), "similarity": similarity.detach()}
+    def _return(self, wrong: str) -> None:
+        """Go back to the best checkpoint, or to the last sound one, with lower rates."""
+        guard, folder = self.config.guard, self.out / "checkpoints"
+        best = best_checkpoint(folder)
+        sound = [path for path in list_checkpoints(folder) if images_of(path) <= self.watch.sound_until]
+        target = best[0] if best else (sound[-1] if sound else None)
+        returns = self.watch.returns + 1
+        if target is None or returns > guard.most_returns:
+            why = "no sound checkpoint is there" if target is None else f"it has returned {returns - 1} times already"
+            raise TrainingDiedError(f"{wrong}; {why} (guard.most_returns, run.checkpoint_every); lower the rates")
+        lowered = self._lowered * guard.lower_rates
+        self.processes.wait()
+        self._load(target)
+        self.watch.returns, self._lowered = returns, lowered
+        self.log.rewind(self.seen)
+        self._say(f"{wrong}; returned to {target.name}, rates now {lowered:g} of the configuration's")
 
-    def _optimize(self, name: str, loss: Tensor) -> None:
-        optimizer, scaler = self.optimizers[name], self.scalers[name]
-        optimizer.zero_grad(set_to_none=True)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        torch.autograd.backward(scaler.scale(loss), inputs=parameters)
-        scaler.step(optimizer)
-        scaler.update()
+    def _say(self, text: str) -> None:
+        if self.processes.is_main:
+            self.progress.console.print(text, soft_wrap=True)
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        dtype = _DTYPES[self.config.run.precision]
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
-
-    # ---- what is kept
-
-    def _guard(self, row: dict[str, float]) -> None:
-        broken = [name for name, value in row.items() if not math.isfinite(value)]
-        if broken:
+    def _check_finite(self, row: dict[str, float]) -> None:
+        if broken := broken_terms(row):
             good = list_checkpoints(self.out / "checkpoints")
             remedy = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
             raise TrainingDiedError(
@@ -250,16 +285,41 @@ class Trainer:
                 "resume from it with lower learning rates"
             )
 
-    def save(self) -> Path:
-        """Write a checkpoint of this moment."""
-        states = {
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
-            "random": _random_state(self.device),
-        }
-        about = {"version": galip.__version__, "config": self.config.model_dump(mode="json")}
-        folder = self.out / "checkpoints"
-        return save_checkpoint(folder, self.seen, self._saved_networks(), states, about, self.config.run.keep)
+    def _evaluate(self) -> bool:
+        """Score the averaged generator; True if it is the best so far by `evaluation.keep_best`."""
+        assert self._score is not None
+        self.scores = self._score(self.average)
+        self.log.write({"images": self.seen, **self.scores})
+        metric = self.config.evaluation.keep_best
+        if not metric:
+            return False
+        best = best_checkpoint(self.out / "checkpoints")
+        return best is None or self.scores[metric] > best[1]
+
+    # ---- what is kept
+
+    def save(self, best: bool = False) -> Path:
+        """Write a checkpoint of this moment; with `best`, mark it as the best by the chosen score."""
+        states = self.step.state() | {"random": self.processes.collect([_random_state(self.device)])}
+        folder = self.out / "checkpoints" / f"images-{self.seen:09d}"
+        if self.processes.is_main:
+            run = self.config.run
+            about: dict[str, Any] = {
+                "version": galip.__version__,
+                "config": self.config.model_dump(mode="json"),
+                "scores": self.scores,
+                "averages": self.averages.state(),
+                "guard": self.watch.state() | {"lowered": self._lowered},
+            }
+            if self.networks.t5 is not None:
+                about["text_scale"] = self.networks.t5.scale
+            keep = Keep(run.keep, run.keep_every)
+            folder = save_checkpoint(folder.parent, self.seen, self._saved_networks(), states, about, keep)
+            if best:
+                metric = self.config.evaluation.keep_best
+                mark_best(folder, metric, self.scores[metric])
+        self.processes.wait()
+        return folder
 
     def _saved_networks(self) -> dict[str, nn.Module]:
         networks = self.networks
@@ -267,24 +327,27 @@ class Trainer:
 
     def _load(self, checkpoint: Path) -> None:
         about, states = load_checkpoint(checkpoint, self._saved_networks(), self.device)
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(states["optimizers"][name])
-            for group, lr in zip(optimizer.param_groups, [self._rate(name)], strict=True):
-                group["lr"] = lr  # the configuration's, which may have been lowered for this resume
-        for name, scaler in self.scalers.items():
-            scaler.load_state_dict(states["scalers"][name])
-        _set_random_state(states["random"])
+        self.step.load_state(states)
+        random = states["random"]
+        # A process that the checkpoint does not know keeps its fresh state; samples do not depend on it.
+        if self.processes.rank < len(random):
+            _set_random_state(random[self.processes.rank])
         self.seen = about["images"]
+        self.scores = about["scores"]
+        self.averages.load_state(about["averages"])
+        self.watch.load_state(about["guard"])
+        self._lowered = float(about["guard"]["lowered"])
+        if self.networks.t5 is not None:
+            self.networks.t5.scale = float(about["text_scale"])
         self.differences = _differences(about["config"], self.config.model_dump(mode="json"))
 
-    def _rate(self, name: str) -> float:
-        return float(getattr(self.config.optimizer, f"lr_{name}"))
-
     @torch.no_grad()
-    def grid(self) -> Path:
-        """Draw the averaged generator's sample grid: a row per caption, a column per seed."""
+    def grid(self) -> Path | None:
+        """Draw the averaged generator's sample grid, a row per caption, a column per seed; the main process does."""
+        if not self.processes.is_main:
+            return None
         run = self.config.run
-        captions = run.grid_captions or tuple(self.source.captions[:: max(1, len(self.source.captions) // 8)][:8])
+        captions = run.grid_captions or tuple(self.source.some_captions(8))
         seeds = list(range(run.grid_seeds))
         e = self.networks.sentence_encoder.encode(captions).to(self.device)
         pictures = []
@@ -298,20 +361,32 @@ class Trainer:
 
     def export(self) -> Path:
         """Write the averaged generator with its CLIP and D as a model folder, `out/model`."""
-        with no_progress_bars():
-            return export_model(self.networks, self.average, self.config, self.seen, self.out / "model")
+        folder = self.out / "model"
+        if self.processes.is_main:
+            with no_progress_bars():
+                export_model(self.networks, self.average, self.config, self.seen, folder)
+        self.processes.wait()
+        return folder
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"run.device is {name!r}; use auto, cpu, cuda or cuda:0") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"run.device is {name}, but torch finds no CUDA GPU; use auto or cpu")
-    return device
+def _share(config: TrainConfig, world: int) -> int:
+    """This process's pictures of each step.
+
+    Raises:
+        InputError: the batch cannot be dealt out evenly.
+    """
+    run = config.run
+    if run.batch % world:
+        raise InputError(
+            f"run.batch is {run.batch}, which {world} processes cannot share evenly; use a multiple of {world}"
+        )
+    share = run.batch // world
+    if run.micro_batch and share % run.micro_batch:
+        raise InputError(
+            f"run.micro_batch is {run.micro_batch}, but each process's share of the batch is {share}; "
+            f"use a divisor of {share}"
+        )
+    return share
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:

@@ -1,0 +1,282 @@
+"""`galip data`: pictures and captions into shards, and a look at what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from galip.errors import InputError
+
+if TYPE_CHECKING:
+    from galip.data.sources.base import Source, WritingOptions
+
+data = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Prepare captioned pictures for training, and look at them.",
+)
+sources = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Write captioned pictures of a source into shards. Interrupted, the same command goes on where it was.",
+)
+data.add_typer(sources, name="prepare")
+
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the shards, OUT/train/ and others.")]
+ShardMb = Annotated[float, typer.Option(help="No shard is larger than this many megabytes.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes; the result is the same for any number. [default: one a core]")
+]
+Validation = Annotated[float, typer.Option(help="Share of the pictures that goes into OUT/validation/.")]
+Seed = Annotated[int, typer.Option(help="Of the choice for validation.")]
+ShorterSide = Annotated[
+    int | None, typer.Option(help="Scale pictures down to this shorter side, in pixels. [default: as they are]")
+]
+MinSide = Annotated[int, typer.Option(help="Leave out pictures whose shorter side has fewer pixels.")]
+Quality = Annotated[int, typer.Option(help="JPEG quality of pictures that must be encoded again.")]
+
+
+def _writing(
+    shard_mb: float, shorter_side: int | None, min_side: int, quality: int, validation: float = 0.0, seed: int = 0
+) -> WritingOptions:
+    from galip.data.encoding import PictureOptions
+    from galip.data.sources.base import WritingOptions
+
+    return WritingOptions(shard_mb, validation, seed, PictureOptions(shorter_side, min_side, quality))
+
+
+def _prepare(listing: Callable[[], Source], out: Path, writing: WritingOptions, workers: int | None) -> None:
+    from galip.data.parallel import usable_cores
+    from galip.data.report import summary
+    from galip.data.writing import prepare
+
+    report = prepare(_listed(listing), out, writing, workers or usable_cores())
+    for line in summary(report, out):
+        print(line)
+
+
+def _listed(listing: Callable[[], Source]) -> Source:
+    from rich.console import Console
+
+    with Console(stderr=True).status("listing the pictures ..."):
+        return listing()
+
+
+@sources.command("folder")
+def folder_(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of pictures with captions.")],
+    out: Out,
+    shard_mb: ShardMb = 100,
+    validation: Validation = 0,
+    seed: Seed = 0,
+    shorter_side: ShorterSide = None,
+    min_side: MinSide = 1,
+    quality: Quality = 95,
+    workers: Workers = None,
+) -> None:
+    """Your own pictures, with .txt, .jsonl or .csv.
+
+    Either x.png beside x.txt (one caption a line), or metadata.jsonl (file_name, captions), or captions.csv (file_name,
+    caption); sub-folders count.
+    """
+    from galip.data.sources.folder import folder
+
+    writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
+    _prepare(lambda: folder(root, writing), out, writing, workers)
+
+
+@sources.command("coco")
+def coco_(
+    out: Out,
+    images: Annotated[Path, typer.Option(help="Folder of the training pictures: train2014 or train2017.")],
+    annotations: Annotated[Path, typer.Option(help="Their captions_train2014.json or captions_train2017.json.")],
+    validation_images: Annotated[Path | None, typer.Option(help="COCO's validation part: val2014, val2017.")] = None,
+    validation_annotations: Annotated[Path | None, typer.Option(help="captions_val2014.json or of 2017.")] = None,
+    shard_mb: ShardMb = 100,
+    validation: Validation = 0,
+    seed: Seed = 0,
+    shorter_side: ShorterSide = None,
+    min_side: MinSide = 1,
+    quality: Quality = 95,
+    workers: Workers = None,
+) -> None:
+    """MS COCO of 2014 or 2017, all captions of each picture."""
+    from galip.data.sources.coco import coco
+
+    writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
+    _prepare(
+        lambda: coco(images, annotations, writing, validation_images, validation_annotations), out, writing, workers
+    )
+
+
+@sources.command("cub")
+def cub_(
+    root: Annotated[Path, typer.Argument(metavar="CUB_200_2011", help="The folder that holds images.txt.")],
+    out: Out,
+    captions: Annotated[Path, typer.Option(help="Folder of the captions: CLASS/NAME.txt, one a line.")],
+    split_lists: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of train/ and test/filenames.pickle, for their split by classes. [default: CUB's own split]"
+        ),
+    ] = None,
+    shard_mb: ShardMb = 100,
+    shorter_side: ShorterSide = None,
+    min_side: MinSide = 1,
+    quality: Quality = 95,
+    workers: Workers = None,
+) -> None:
+    """CUB-200-2011's birds, cut out around their boxes.
+
+    As in DF-GAN: a square around the centre of the bounding box, half a side 0.75 of its longer side, clipped at the
+    picture's borders. Ten captions each.
+    """
+    from galip.data.sources.cub import cub
+
+    writing = _writing(shard_mb, shorter_side, min_side, quality)
+    _prepare(lambda: cub(root, captions, writing, split_lists), out, writing, workers)
+
+
+@sources.command("dfgan")
+def dfgan_(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="data/birds or data/coco of the code of DF-GAN, GALIP.")],
+    out: Out,
+    shard_mb: ShardMb = 100,
+    shorter_side: ShorterSide = None,
+    min_side: MinSide = 1,
+    quality: Quality = 95,
+    workers: Workers = None,
+) -> None:
+    """The data folders of DF-GAN's and GALIP's code.
+
+    {train,test}/filenames.pickle, text/, and CUB_200_2011/ or images/{train2014,val2014}/jpg/.
+    """
+    from galip.data.sources.dfgan import dfgan
+
+    writing = _writing(shard_mb, shorter_side, min_side, quality)
+    _prepare(lambda: dfgan(root, writing), out, writing, workers)
+
+
+def _conceptual_captions(name: str) -> Callable[..., None]:
+    def command(
+        root: Annotated[Path, typer.Argument(metavar="DIR", help="img2dataset's output folder: 00000.tar, ...")],
+        out: Annotated[
+            Path | None, typer.Argument(metavar="OUT", help="Folder for the shards; none with --in-place.")
+        ] = None,
+        in_place: Annotated[
+            bool, typer.Option("--in-place", help="Leave the tars as they are and write an index beside them.")
+        ] = False,
+        validation_dir: Annotated[Path | None, typer.Option(help="Output folder of a list for validation.")] = None,
+        shard_mb: ShardMb = 100,
+        validation: Annotated[float, typer.Option(help="Share of the tars that goes into OUT/validation/.")] = 0,
+        seed: Seed = 0,
+        shorter_side: ShorterSide = None,
+        min_side: MinSide = 1,
+        quality: Quality = 95,
+        workers: Workers = None,
+    ) -> None:
+        from galip.data.sources.tars import tars
+
+        if in_place and out is not None:
+            raise InputError(f"{out}: with --in-place the index goes into {root}; leave OUT out")
+        writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
+        if in_place:
+            _index(lambda: tars(name, root, writing, in_place, validation_dir), root, writing, workers)
+        elif out is None:
+            raise InputError("OUT is missing: name a folder for the shards, or give --in-place")
+        else:
+            _prepare(lambda: tars(name, root, writing, False, validation_dir), out, writing, workers)
+
+    command.__doc__ = f"{name.upper()} as img2dataset downloaded it.\n\nPacked anew, or with --in-place used as it is."
+    return command
+
+
+for _name in ("cc3m", "cc12m"):
+    sources.command(_name)(_conceptual_captions(_name))
+
+
+def _index(listing: Callable[[], Source], root: Path, writing: WritingOptions, workers: int | None) -> None:
+    from galip.data.indexing import index_in_place
+    from galip.data.parallel import usable_cores
+    from galip.data.report import summary
+
+    report = index_in_place(_listed(listing), root, writing.pictures, workers or usable_cores())
+    for line in summary(report, root):
+        print(line)
+
+
+@sources.command("hub")
+def hub_(
+    name: Annotated[str, typer.Argument(metavar="ID_OR_PARQUET", help="A hub data set, a .parquet file or a folder.")],
+    out: Out,
+    image_column: Annotated[str, typer.Option(help="Column of the pictures.")] = "image",
+    caption_column: Annotated[str, typer.Option(help="Column of the captions: a text or a list of them.")] = "caption",
+    split: Annotated[list[str] | None, typer.Option(help="A split to take; repeatable. [default: all]")] = None,
+    subset: Annotated[str | None, typer.Option(help="Of the data set, where it has several.")] = None,
+    shard_mb: ShardMb = 100,
+    validation: Validation = 0,
+    seed: Seed = 0,
+    shorter_side: ShorterSide = None,
+    min_side: MinSide = 1,
+    quality: Quality = 95,
+    workers: Workers = None,
+) -> None:
+    """A data set of the hub, streamed, or parquet files on disk."""
+    from galip.data.sources.hub import hub
+
+    writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
+    _prepare(lambda: hub(name, writing, image_column, caption_column, split or (), subset), out, writing, workers)
+
+
+@sources.command("emoji")
+def emoji_(
+    out: Out,
+    packages: Annotated[
+        Path | None, typer.Option(help="Folder of the packages' archives. [default: packages/ beside OUT]")
+    ] = None,
+    shard_mb: ShardMb = 100,
+    shorter_side: ShorterSide = None,
+    min_side: MinSide = 1,
+    quality: Quality = 95,
+    workers: Workers = None,
+) -> None:
+    """Emoji in three styles, fetched with npm.
+
+    What the bundled model learned from.
+    """
+    from galip.data.sources.emoji import emoji
+
+    writing = _writing(shard_mb, shorter_side, min_side, quality)
+    _prepare(lambda: emoji(packages or out.parent / "packages", writing), out, writing, workers)
+
+
+@data.command("inspect")
+def inspect_(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Shards, tars, or a plain folder of pictures.")],
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet with captions here, a .png.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything that was found here.")] = None,
+    workers: Workers = None,
+) -> None:
+    """Count, measure and check pictures and captions.
+
+    Every one is read, and shards are compared with the hashes in their index. Exits with 1 if something is broken.
+    """
+    from galip.data.inspecting import described, inspect, write_sheet
+    from galip.data.parallel import usable_cores
+    from galip.data.report import write_json
+
+    found = inspect(path, workers or usable_cores())
+    for line in described(found):
+        print(line)
+    if json_file:
+        write_json(json_file, {name: facts.as_json() for name, facts in found.items()})
+        print(f"everything: {json_file}")
+    if sheet:
+        write_sheet(path, sheet)
+        print(f"contact sheet: {sheet}")
+    if any(facts.broken_count for facts in found.values()):
+        raise typer.Exit(1)

@@ -1,0 +1,130 @@
+"""Blocks worked on by several processes, with a progress bar, until they are done or the user has had enough."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+from typing import Any, Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from galip.errors import GalipError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Tick = Callable[[], None]
+"""Called by the work after each picture: it moves the bar on, and raises where the work shall end."""
+
+_LOOK_EVERY = 0.2  # seconds between two looks at the counter
+
+# In a worker: the pictures of all workers so far, and whether to stop.
+_shared: tuple[Any, Any] | None = None
+
+
+class StoppedError(Exception):
+    """The work ends because the command ends; what is finished stays."""
+
+
+class Work(Protocol):
+    """A function of a module, so that a worker process can find it."""
+
+    def __call__(self, task: Any, tick: Tick, /) -> Any: ...
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def work_on(
+    work: Callable[[Task, Tick], Result], tasks: Iterable[Task], workers: int, expected: int | None, doing: str
+) -> Iterator[Result]:
+    """Do `work` on every task, and show how far it is on a terminal.
+
+    Args:
+        work: a function of a module; called with a task and a `Tick`.
+        tasks: picklable where there are several workers; a few are taken ahead of the work.
+        workers: processes; 1 works in this one.
+        expected: pictures in all tasks, None if nobody knows.
+        doing: the word before the progress bar.
+
+    Yields:
+        The results, in the order in which they come.
+
+    Raises:
+        GalipError: a worker process died, or the work raised it.
+    """
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    console = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(doing, total=expected)
+        if workers > 1:
+            yield from _in_processes(work, tasks, workers, lambda done: progress.update(bar, completed=done))
+        else:
+            for task in tasks:
+                yield work(task, lambda: progress.advance(bar))
+
+
+def _in_processes(
+    work: Callable[[Task, Tick], Result], tasks: Iterable[Task], workers: int, show: Callable[[int], None]
+) -> Iterator[Result]:
+    # Not forked: libraries that hold threads (Arrow, torch) do not survive that.
+    context = multiprocessing.get_context("spawn")
+    counter, stop = context.Value("q", 0), context.Event()
+    coming = iter(tasks)
+    pending: set[Future[Result]] = set()
+    with ProcessPoolExecutor(workers, context, _start_worker, (counter, stop)) as pool:
+        try:
+            while True:
+                while len(pending) < 2 * workers and (task := next(coming, None)) is not None:
+                    pending.add(pool.submit(_run, work, task))
+                if not pending:
+                    return
+                done, pending = wait(pending, _LOOK_EVERY, FIRST_COMPLETED)
+                show(counter.value)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise GalipError(
+                "a worker process died, perhaps for want of memory; the same command with fewer --workers goes on from "
+                "what is finished"
+            ) from error
+        finally:
+            # Also after Ctrl-C; workers then end at their next picture.
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(counter: Any, stop: Any) -> None:
+    global _shared
+    _shared = (counter, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it too, and says when to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A killed main process closes no queue: without this its workers would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for([parent.sentinel])
+    os._exit(1)
+
+
+def _run(work: Callable[[Task, Tick], Result], task: Task) -> Result:
+    return work(task, _tick)
+
+
+def _tick() -> None:
+    assert _shared is not None
+    counter, stop = _shared
+    with counter.get_lock():
+        counter.value += 1
+    if stop.is_set():
+        raise StoppedError

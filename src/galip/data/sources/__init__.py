@@ -1,0 +1,1 @@
+"""Where captioned pictures come from: one module per source, each of which lists its items for `galip data prepare`."""

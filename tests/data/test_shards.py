@@ -1,0 +1,237 @@
+"""The places of records in a tar, and random access by them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+import tarfile
+from pathlib import Path
+
+import pytest
+from data.tars import picture_bytes, record, write_index, write_shards, write_tar
+
+from galip.data import shard_set
+from galip.data.shard_set import ShardSet
+from galip.data.shards import captions_of, clean_captions, scan_tar
+from galip.data.source import BrokenRecordError, open_source
+from galip.errors import GalipError
+
+
+def test_scanning_finds_records_as_webdataset_groups_them(tmp_path: Path) -> None:
+    members = {
+        "a.JPG": b"picture of a",
+        "a.txt": b"one\ntwo",
+        "lonely.png": b"x" * 700,
+        "deep/b.txt": b"three",
+        "deep/b.webp": b"picture of b",
+        "__meta__/c.jpg": b"",
+        "__meta__/c.txt": b"",
+        "d.json": b'{"caption": "metadata"}',
+        "d.txt": b"four",
+        "d.jpeg": b"picture of d",
+        "words.txt": b"no picture",
+        "e.mask.png": b"",
+    }
+    tar = write_tar(tmp_path / "a.tar", members.items())
+    content, places = tar.read_bytes(), scan_tar(tar)
+    members_of = [(content[p.image_offset :][: p.image_size], content[p.text_offset :][: p.text_size]) for p in places]
+    assert [(p.key, p.image_suffix, p.text_suffix, *found) for p, found in zip(places, members_of, strict=True)] == [
+        ("a", "jpg", "txt", b"picture of a", b"one\ntwo"),
+        ("deep/b", "webp", "txt", b"picture of b", b"three"),
+        ("d", "jpeg", "txt", b"picture of d", b"four"),
+    ]
+
+
+def test_a_cut_or_damaged_tar_is_named_wherever_it_is_cut(tmp_path: Path) -> None:
+    tar = write_shards(tmp_path, [3])[0]
+    content = tar.read_bytes()
+    with tarfile.open(tar) as archive:
+        headers = [member.offset for member in archive] + [archive.offset]
+    for end in [*headers, *(header + 100 for header in headers[:-1]), *(header + 520 for header in headers[:-1])]:
+        tar.write_bytes(content[:end])
+        with pytest.raises(GalipError, match="shard-00000.tar: (no whole|truncated)"):
+            scan_tar(tar)
+    tar.write_bytes(content[: headers[2]] + b"\xff" + content[headers[2] + 1 :])
+    with pytest.raises(GalipError, match="damaged after 1 records"):
+        scan_tar(tar)
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix", "captions"),
+    [
+        (b"one\n\ntwo", "txt", ["one", "", "two"]),
+        (b'{"captions": ["one", "two"], "caption": "no"}', "json", ["one", "two"]),
+        (b'{"caption": "one", "text": "no"}', "json", ["one"]),
+        (b'{"text": ["one", null, 2]}', "json", ["one", "2"]),
+        (b'{"caption": null}', "json", []),
+    ],
+)
+def test_captions_of_a_text_member(content: bytes, suffix: str, captions: list[str]) -> None:
+    assert captions_of(content, suffix) == captions
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [(b"\xff", "not UTF-8"), (b"{", "not JSON"), (b"{}", "none of the fields"), (b"[1]", "none of")]
+)
+def test_a_text_member_without_captions(content: bytes, why: str) -> None:
+    with pytest.raises(GalipError, match=why):
+        captions_of(content, "json")
+
+
+def test_cleaning_drops_what_is_no_caption() -> None:
+    assert clean_captions([" a  &amp; b ", "", "\x00", "c"]) == ("a & b", "c")
+
+
+def contents(source: ShardSet) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
+    found = []
+    for number in range(len(source)):
+        picture, captions = source.read(number)
+        found.append((picture.getpixel((0, 0)), captions))
+    return found
+
+
+EXPECTED = [((n, 255 - n, 0), (f"picture {n}", f"number {n}")) for n in range(7)]
+
+
+def test_every_way_to_name_local_shards_gives_the_same_records(tmp_path: Path) -> None:
+    plain, indexed = tmp_path / "plain", tmp_path / "indexed"
+    for folder in (plain, indexed):
+        write_shards(folder, [3, 2, 2])
+    write_index(indexed)
+    names = [plain, indexed, plain / "*.tar", plain / "shard-{00000..00002}.tar", indexed / "shard-0000[0-2].tar"]
+    for name in names:
+        source = open_source(str(name))
+        assert isinstance(source, ShardSet)
+        assert contents(source) == EXPECTED
+        assert source.broken_shards == {}
+    one = open_source(str(plain / "shard-00001.tar"))
+    assert isinstance(one, ShardSet) and contents(one) == EXPECTED[3:5]
+    assert one.name_of(1) == f"{plain / 'shard-00001.tar'}:00004"
+    assert open_source(str(indexed)).digest == open_source(str(indexed / "*.tar")).digest != one.digest
+
+
+def test_an_index_is_believed_without_reading_the_tars(tmp_path: Path) -> None:
+    write_shards(tmp_path, [2, 2])
+    write_index(tmp_path)
+    for tar in tmp_path.glob("*.tar"):
+        tar.write_bytes(bytes(tar.stat().st_size))
+    assert len(ShardSet.indexed(tmp_path)) == 4
+    assert ShardSet.indexed(tmp_path).distinct_captions(7) is None
+
+
+def test_captions_are_listed_where_they_are_few(tmp_path: Path) -> None:
+    write_shards(tmp_path, [3, 2])
+    for indexed in (False, True):
+        if indexed:
+            write_index(tmp_path)
+        source = open_source(str(tmp_path))
+        assert source.distinct_captions(10) == sorted(f"{w} {n}" for n in range(5) for w in ("number", "picture"))
+        assert source.distinct_captions(9) is None
+        assert source.some_captions(2) == ["picture 0", "picture 2"]
+        assert len(source.some_captions(99)) == 5
+
+
+def read_in_child(source: ShardSet, numbers: list[int], answers: multiprocessing.SimpleQueue[object]) -> None:
+    answers.put([source.read(number)[1][0] for number in numbers])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_other_processes_read_beside_this_one(tmp_path: Path, method: str) -> None:
+    write_shards(tmp_path, [4, 3])
+    source = open_source(str(tmp_path))
+    source.read(0)  # a file is open before the other process starts
+    context = multiprocessing.get_context(method)
+    answers = context.SimpleQueue()
+    child = context.Process(target=read_in_child, args=(source, [0, 6] * 50, answers))
+    child.start()
+    here = [source.read(number)[1][0] for number in [1, 5] * 50]
+    assert answers.get() == ["picture 0", "picture 6"] * 50
+    child.join()
+    assert here == ["picture 1", "picture 5"] * 50
+
+
+def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_set, "_OPEN_FILES", 2)
+    write_shards(tmp_path, [1] * 5)
+    source = ShardSet(sorted(tmp_path.glob("*.tar")))
+    assert [source.read(n % 5)[1][0] for n in range(12)] == [f"picture {n % 5}" for n in range(12)]
+    assert len(source._files) == 2
+    assert contents(pickle.loads(pickle.dumps(source))) == EXPECTED[:5]
+
+
+def test_broken_records_say_what_is_wrong(tmp_path: Path) -> None:
+    members = [
+        *[("a.png", b"no picture"), ("a.txt", b"a")],
+        *[("b.png", picture_bytes(1)), ("b.txt", b" \n")],
+        *[("c.png", picture_bytes(2)), ("c.json", b"{")],
+        *record(3),
+    ]
+    tar = write_tar(tmp_path / "x.tar", members)
+    source = ShardSet([tar])
+    for number, why in enumerate(["not a readable picture .unknown format", "no caption", "not JSON"]):
+        with pytest.raises(BrokenRecordError, match=why) as caught:
+            source.read(number)
+        assert caught.value.name == f"{tar}:{'abc'[number]}" and caught.value.shard is None
+    assert source.read(3)[1] == ("picture 3", "number 3")
+    assert source.distinct_captions(100) == ["a", "number 3", "picture 3"]
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_broken_shard_is_named_and_the_others_are_read(tmp_path: Path, indexed: bool, gone: bool) -> None:
+    tars = write_shards(tmp_path, [2, 2, 2])
+    if indexed:
+        write_index(tmp_path)
+    if gone:
+        tars[1].unlink()
+    else:
+        tars[1].write_bytes(tars[1].read_bytes()[:1500])
+    source = open_source(str(tmp_path) if indexed else str(tmp_path / "shard-{00000..00002}.tar"))
+    assert list(source.broken_shards) == [str(tars[1])]
+    assert len(source) == (6 if indexed else 4)
+    if indexed:
+        with pytest.raises(BrokenRecordError, match="No such file" if gone else "1500 bytes instead of") as caught:
+            source.read(2)
+        assert caught.value.shard == str(tars[1])
+    assert source.read(len(source) - 1)[1] == ("picture 5", "number 5")
+
+
+def test_a_shard_that_breaks_during_the_run(tmp_path: Path) -> None:
+    tars = write_shards(tmp_path, [1, 1])
+    write_index(tmp_path)
+    source = ShardSet.indexed(tmp_path)
+    tars[1].write_bytes(b"")
+    with pytest.raises(BrokenRecordError, match="ends before its end") as caught:
+        source.read(1)
+    assert caught.value.shard == str(tars[1]) and list(source.broken_shards) == [str(tars[1])]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", "nowhere: no such folder"),
+        ("nowhere.tar", "no such file"),
+        ("nothing-*.tar", "no file matches"),
+        ("nothing-{0..3}.tar", "no file matches"),
+        ("words.tar", "no captioned picture in its tars; a record is"),
+        ("no-tar.tar", "no captioned picture in its tars .*no-tar.tar: no whole, uncompressed tar"),
+        ("prepared", "its shards are in train, validation; name one, e.g. .*prepared.train"),
+        ("newer", "of the format 'galip-shards-9'"),
+        ("odd", "no index of shards"),
+        ("lossy", r"shard-00000\.records\.json: missing"),
+    ],
+)
+def test_what_cannot_be_opened_is_named(tmp_path: Path, name: str, message: str) -> None:
+    write_tar(tmp_path / "words.tar", [("a.txt", b"a")])
+    (tmp_path / "no-tar.tar").write_bytes(b"no tar at all" * 100)
+    for split in ("train", "validation", "lossy"):
+        folder = tmp_path / "prepared" / split if split != "lossy" else tmp_path / "lossy"
+        write_shards(folder, [1])
+        write_index(folder)
+    (tmp_path / "lossy" / "shard-00000.records.json").unlink()
+    for folder, index in (("newer", {"format": "galip-shards-9"}), ("odd", ["shards"])):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "index.json").write_text(json.dumps(index))
+    with pytest.raises(GalipError, match=message):
+        open_source(str(tmp_path / name))

@@ -1,0 +1,27 @@
+"""Learning rates over images seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from galip.training.config import OptimizerConfig
+from galip.training.schedule import rate_factor
+
+
+def factors(*seen: int, **options: object) -> list[float]:
+    config = OptimizerConfig.model_validate(options)
+    return [rate_factor(config, images, 1000) for images in seen]
+
+
+def test_the_paper_keeps_its_rates() -> None:
+    assert factors(0, 500, 1000) == [1, 1, 1]
+
+
+def test_warm_up_rises_and_wastes_no_step() -> None:
+    start, middle, end = factors(0, 49, 100, warmup=100)
+    assert 0 < start == pytest.approx(0.01) and middle == pytest.approx(0.5) and end == 1
+
+
+@pytest.mark.parametrize(("decay", "half"), [("linear", 0.55), ("cosine", 0.55)])
+def test_decay_ends_where_it_is_told(decay: str, half: float) -> None:
+    assert factors(0, 500, 1000, 2000, decay=decay, decay_to=0.1) == pytest.approx([1, half, 0.1, 0.1])

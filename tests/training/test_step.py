@@ -1,0 +1,142 @@
+"""A step depends on its batch alone, however the batch is held; what the options add; who trains and who does not."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from models import tiny as parts
+from training import toy
+
+import galip
+from galip.errors import InputError
+from galip.models.text import T5SentenceEncoder
+from galip.training.config import TrainConfig
+from galip.training.trainer import Trainer
+
+
+def change(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
+    tree = config.model_dump(mode="json")
+    for section, values in sections.items():
+        tree[section] = {**tree[section], **values}
+    return TrainConfig.model_validate(tree)
+
+
+def rows(trainer: Trainer, steps: int = 2) -> list[dict[str, float]]:
+    sentences = trainer.sentences()
+    return [trainer.step(batch, sentences(batch.captions)) for batch in islice(trainer.loader(), steps)]
+
+
+@pytest.mark.parametrize("micro", [1, 2, 4])
+def test_micro_batches_change_nothing_but_the_order_of_sums(
+    toy_data: Path, toy_clip: Path, tmp_path: Path, micro: int
+) -> None:
+    config = change(toy.config(toy_data, toy_clip, batch=8), loss={"colour": 0.5, "cutout": 0.2, "r1": 0.1})
+    whole = rows(Trainer(config, tmp_path))
+    parted = rows(Trainer(change(config, run={"micro_batch": micro}), tmp_path))
+    for ours, theirs in zip(parted, whole, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+
+
+def test_a_micro_batch_that_does_not_fit_is_named(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"run\.micro_batch is 3.*a divisor of 4"):
+        Trainer(toy.config(toy_data, toy_clip, micro_batch=3), tmp_path)
+
+
+def test_the_mismatch_is_looked_for_in_the_whole_batch(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    trainer = Trainer(toy.config(toy_data, toy_clip, micro_batch=1), tmp_path)
+    e = torch.arange(4.0)[:, None]
+    others = trainer.step._mismatched(["a", "a", "b", "a"], e)
+    assert others is not None and others.flatten().tolist() == [2, 2, 3, 2]
+    assert trainer.step._mismatched(["a"] * 4, e) is None
+
+
+def test_one_caption_for_the_whole_batch_leaves_the_term_out(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    trainer = Trainer(toy.config(toy_data, toy_clip), tmp_path)
+    batch = next(iter(trainer.loader()))
+    batch = type(batch)(batch.images, ["rain"] * 4, batch.indices)
+    row = trainer.step(batch, trainer.sentences_on_demand()(batch.captions))
+    assert row["d_mismatch"] == row["score_mismatch"] == 0 < row["d_real"]
+
+
+def test_diversity_is_the_mean_pairwise_distance(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    trainer = Trainer(change(toy.config(toy_data, toy_clip), loss={"shift": 0.0}), tmp_path)
+    batch = next(iter(trainer.loader()))
+    sentences = trainer.sentences()(batch.captions)
+    micro = next(trainer.step._split(batch, sentences))
+    with torch.no_grad():
+        vectors = torch.nn.functional.normalize(trainer.step._draw_and_look(micro).vectors, dim=1)
+    cosines = vectors @ vectors.T
+    pairs = cosines[~torch.eye(4, dtype=torch.bool)]
+    assert trainer.step(batch, sentences)["diversity"] == pytest.approx(1 - pairs.mean().item(), abs=1e-5)
+
+
+def test_options_of_the_loss_are_logged_and_reach_the_weights(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    other_clip = tiny.save(tmp_path / "other", seed=5)
+    plain = toy.config(toy_data, toy_clip)
+    stabilised = change(plain, loss={"r1": 5.0, "similarity_second": 2.0}, model={"second_clip": str(other_clip)})
+    trainers = [Trainer(config, tmp_path / "run") for config in (plain, stabilised)]
+    first, second = (rows(trainer)[-1] for trainer in trainers)
+    assert second["r1"] > 0 and -1 <= second["similarity_second"] <= 1
+    assert not {"r1", "similarity_second"} & first.keys()
+    for name in ("generator", "discriminator"):
+        a, b = (getattr(trainer.networks, name).state_dict() for trainer in trainers)
+        assert any(not torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_penalty_of_nothing_is_not_computed(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    row = rows(Trainer(toy.config(toy_data, toy_clip, penalty_k=0), tmp_path), 1)[0]
+    assert row["penalty"] == 0
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_stays_near_full(toy_data: Path, toy_clip: Path, tmp_path: Path, precision: str) -> None:
+    full = rows(Trainer(toy.config(toy_data, toy_clip), tmp_path), 1)[0]
+    trainer = Trainer(toy.config(toy_data, toy_clip, precision=precision), tmp_path)
+    half = rows(trainer, 1)[0]
+    assert half == pytest.approx(full, rel=0.1, abs=0.05)
+    assert trainer.step.scalers["generator"].is_enabled() == (precision == "fp16")
+    assert all(p.dtype == torch.float32 for p in trainer.networks.generator.parameters())
+
+
+def test_dead_weights_of_the_release_are_not_trained(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    config = toy.config(toy_data, toy_clip)
+    config = change(config, model={"discriminator": config.model.discriminator | {"dead_shortcuts": True}})
+    trainer = Trainer(config, tmp_path)
+    dead = [p for name, p in trainer.networks.discriminator.named_parameters() if ".dead_shortcut." in name]
+    before = [p.clone() for p in dead]
+    rows(trainer)
+    assert dead and all(torch.equal(a, b) and not a.requires_grad for a, b in zip(dead, before, strict=True))
+
+
+@pytest.fixture(scope="module")
+def toy_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("t5")
+    tokenizer = parts.tokenizer(start=None)
+    parts.t5_model(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_t5_conditions_while_clip_compares(toy_data: Path, toy_clip: Path, toy_t5: Path, tmp_path: Path) -> None:
+    config = toy.config(toy_data, toy_clip, images=8)
+    with pytest.raises(InputError, match=r"model\.generator\.cond_dim is 24, but .* has 32"):
+        Trainer(change(config, model={"text": str(toy_t5)}), tmp_path / "run")
+    wide = {name: getattr(config.model, name) | {"cond_dim": 32} for name in ("generator", "discriminator")}
+    config = change(config, model={"text": str(toy_t5), **wide})
+    trainer = Trainer(config, tmp_path / "run")
+    captions = trainer.source.some_captions(100)
+    vectors = trainer.sentences()(captions)
+    assert vectors.e.shape[1] == 32 and vectors.similar.shape[1] == 24
+    assert vectors.e.norm(dim=1).mean().item() == pytest.approx(10, rel=1e-3)
+    model = trainer.fit()
+    pipe = galip.load(model)
+    assert isinstance(pipe.sentence_encoder, T5SentenceEncoder)
+    assert pipe.sentence_encoder.scale == pytest.approx(trainer.networks.t5.scale)  # type: ignore[union-attr]
+    resumed = Trainer(change(config, run={"images": 12}), tmp_path / "run", resume="latest")
+    assert resumed.networks.t5 is not None and resumed.networks.t5.scale == trainer.networks.t5.scale  # type: ignore[union-attr]
+    resumed.fit()
