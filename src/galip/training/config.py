@@ -100,7 +100,9 @@ class RunConfig(Section):
     precision: Precision = "fp32"
     device: str = Field("auto", description="auto: CUDA if there is one, else CPU")
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
-    channels_last: bool = True
+    channels_last: bool | None = Field(
+        None, description="memory layout; None: on a GPU only, as a CPU's weight gradients are slower in it"
+    )
     compile: bool = Field(False, description="torch.compile for the generator and the ViT's two views")
     checkpoint_vit: bool = Field(False, description="recompute the ViT's blocks in the backward pass to save memory")
     text_cache: int = Field(500_000, ge=0, description="cache text vectors where there are at most so many captions")

@@ -118,6 +118,21 @@ class DiscriminatorLoss(nn.Module):
         return {"loss_d": loss} | {name: term.detach() for name, term in terms.items()}
 
 
+def lay_out(networks: Networks, device: torch.device, channels_last: bool | None = None) -> None:
+    """Move what a step differentiates to the device, in the layout and the form of the generator that are fast there.
+
+    Args:
+        networks: the run's networks, changed in place.
+        device: where the run computes.
+        channels_last: see `RunConfig.channels_last`.
+    """
+    wanted = device.type == "cuda" if channels_last is None else channels_last
+    layout = torch.channels_last if wanted else torch.contiguous_format
+    for network in (networks.vision, networks.generator, networks.discriminator):
+        network.to(device).to(memory_format=layout)
+    networks.generator.fold()
+
+
 class GANStep:
     """The optimisers and loss scalers of a run, and what they do with a batch.
 
@@ -151,7 +166,7 @@ class GANStep:
         options = config.optimizer
         self.rates = {"generator": options.lr_generator, "discriminator": options.lr_discriminator}
         self.optimizers = {
-            name: torch.optim.Adam(parameters, self.rates[name], options.betas, fused=self.device.type == "cuda")
+            name: torch.optim.Adam(parameters, self.rates[name], options.betas, fused=True)
             for name, parameters in self._trained.items()
         }
         scaled = config.run.precision == "fp16"

@@ -41,11 +41,12 @@ from galip.training.ema import frozen_copy, update_ema
 from galip.training.evaluating import RunScores
 from galip.training.export import export_model
 from galip.training.guards import CollapseWatch, TrainingDiedError, broken_terms
+from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks, build_networks
 from galip.training.parallel import Processes
 from galip.training.reporting import Averages, NoLog, ProgressLine, RunLog, check_trackers, environment, save_grid
 from galip.training.schedule import rate_factor
-from galip.training.step import GANStep
+from galip.training.step import GANStep, lay_out
 from galip.training.text_vectors import RunSentences
 
 _SCALE_CAPTIONS = 2048
@@ -80,6 +81,8 @@ class Trainer:
             torch.set_num_threads(run.threads)
         self.processes = Processes(run.device)
         self.device = self.processes.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.local_batch = _share(config, self.processes.world)
         self.source = open_source(config.data.source)
         with no_progress_bars():
@@ -97,11 +100,8 @@ class Trainer:
     # ---- set-up
 
     def _build(self, networks: Networks) -> Networks:
-        layout = torch.channels_last if self.config.run.channels_last else torch.contiguous_format
-        for network in (networks.vision, networks.generator, networks.discriminator):
-            network.to(self.device).to(memory_format=layout)
+        lay_out(networks, self.device, self.config.run.channels_last)
         networks.text_encoder.to(self.device)
-        networks.generator.fold()
         networks.vision.checkpointing = self.config.run.checkpoint_vit
         if networks.second is not None:
             networks.second.vision.to(self.device)
