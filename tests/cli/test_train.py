@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,26 @@ def test_train_then_resume_then_draw(config: Path, tmp_path: Path, capsys: pytes
     drawn = run(capsys, "generate", "red heart", "--model", out / "model", "-o", tmp_path / "pictures", "--seed", "0")
     assert drawn.code == 0
     assert list((tmp_path / "pictures").glob("red-heart*.png"))
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = run(capsys, "train", config, "run.images=4000", "--out", tmp_path / "run", "--dry-run")
+    assert ended.code == 0
+    assert "1,000 steps to 4,000 images" in ended.out and "images/s" in ended.out and "GiB" in ended.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_picture_is_named_and_the_run_goes_on(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    next((tmp_path / "data").glob("rain-0.png")).write_bytes(b"no picture")
+    ended = run(capsys, "train", config, "run.images=24", "data.most_broken=0.5", "--out", tmp_path / "run")
+    assert ended.code == 0
+    assert ended.err.count("passed over") == 1 and "rain-0.png" in ended.err
+    last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["broken_records"] >= 1
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_overrides_win_and_defaults_are_the_papers(file: Path) -> None:
         ("run.batch=1", r"run\.batch is 1"),
         ("run.images=many", r"run\.images is 'many'"),
         ("run.precision=fp8", r"run\.precision is 'fp8'"),
-        ("loss.zzz=1", r"unknown field loss\.zzz; known: penalty_form"),
+        ("loss.zzz=1", r"unknown field loss\.zzz; known: colour, cutout, penalty_form"),
         ("no-equals", "is not section.field=value"),
         ("name.x=1", "is a value, not a section"),
     ],
@@ -55,9 +55,17 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
             load_config(path)
 
 
-def test_fp16_on_a_cpu(file: Path) -> None:
-    with pytest.raises(GalipError, match="use bf16 or fp32"):
-        load_config(file, ["run.precision=fp16", "run.device=cpu"])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loss.similarity_second=1"], "asks for model.second_clip, which is empty"),
+        (["evaluation.keep_best=second_clip_score", "evaluation.every=10"], "asks for model.second_clip"),
+        (["evaluation.keep_best=clip_score"], "evaluation.every is 0; say after how many images"),
+    ],
+)
+def test_options_that_need_another_are_named(file: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(GalipError, match=message):
+        load_config(file, overrides)
 
 
 def test_the_committed_configurations_are_valid() -> None:

@@ -113,6 +113,24 @@ def test_dead_weights_of_the_release_are_not_trained(toy_data: Path, toy_clip: P
     assert dead and all(torch.equal(a, b) and not a.requires_grad for a, b in zip(dead, before, strict=True))
 
 
+def test_fine_tuning_of_a_released_model_keeps_its_input_mapping(
+    toy_data: Path, toy_clip: Path, tmp_path: Path
+) -> None:
+    config = toy.config(toy_data, toy_clip, images=4)
+    parts_of = {
+        "generator": config.model.generator | {"clip_input": "released", "block_sizes": [7, 14, 28]},
+        "discriminator": config.model.discriminator | {"dead_shortcuts": True},
+    }
+    released = Trainer(change(config, model=parts_of), tmp_path / "first").fit()
+    config = change(config, model={"start_from": str(released), "clip": "", "generator": {}, "discriminator": {}})
+    trainer = Trainer(config, tmp_path / "second")
+    assert trainer.networks.vision.clip_input == "released"
+    assert trainer.networks.generator.image_size == 28
+    model = trainer.fit()
+    assert galip.load(model).vision.clip_input == "released"
+    assert (model / "discriminator" / "config.json").exists()
+
+
 @pytest.fixture(scope="module")
 def toy_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("t5")
