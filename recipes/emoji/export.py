@@ -10,10 +10,13 @@ import json
 import os
 import shutil
 import tempfile
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from common import HERE, WORK
+from pictures import CURVE_PLOT, FAILURES
 
 from galip.models.discriminator import MateDiscriminator
 from galip.pipeline import GALIPPipeline
@@ -22,6 +25,7 @@ from galip.training.export import export_checkpoint
 
 ASSET = HERE.parents[1] / "src" / "galip" / "assets" / "emoji-64"
 FIGURES = HERE / "figures.json"
+PICTURES = HERE.parents[1] / "docs" / "images"
 
 
 def export(run: Path, out: Path) -> None:
@@ -38,6 +42,7 @@ def export(run: Path, out: Path) -> None:
         forget_paths(half)
         training = json.loads((model / "training.json").read_text())
         training["clip"] = json.loads((WORK / "clip" / "log.json").read_text())[-1]
+        training["hours"] = hours_of(run / "log.jsonl")
         (half / "training.json").write_text(json.dumps(training, indent=1) + "\n")
         shutil.rmtree(out, ignore_errors=True)
         os.replace(half, out)
@@ -51,29 +56,71 @@ def forget_paths(folder: Path) -> None:
             path.write_text(json.dumps(values, indent=2) + "\n")
 
 
-def write_card(out: Path, figures: Path) -> None:
-    """Fill `card.md` in with what training and evaluation recorded."""
-    training = json.loads((out / "training.json").read_text())
-    measured = json.loads(figures.read_text())
-    counts = json.loads((WORK / "data" / "report.json").read_text())
-    clip, run = training["clip"], training["config"]["run"]
-    parts = ("train", "held_out_pairs", "held_out_emoji")
+def hours_of(log: Path) -> float:
+    """Hours that a run trained, from the speed of each row of its `log.jsonl`; steps done twice count once."""
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    by_images = {row["images"]: row["images_per_second"] for row in rows if "images_per_second" in row}
+    seen = [0, *sorted(by_images)]
+    return sum((after - before) / by_images[after] for before, after in pairwise(seen)) / 3600
+
+
+def share(estimate: dict[str, float]) -> str:
+    """A share with its interval: "52% (49 to 55)"."""
+    return f"{estimate['value']:.0%} ({100 * estimate['low']:.0f} to {100 * estimate['high']:.0f})"
+
+
+def card_values(training: dict[str, Any], measured: dict[str, Any], report: dict[str, Any]) -> dict[str, object]:
+    """What `card.md` leaves open, from `training.json`, the figures of `evaluate.py` and the data's report."""
+    clip, run, frechet = training["clip"], training["config"]["run"], measured["frechet"]
     values = {
         "images": f"{training['images']:,}",
         "steps": f"{training['images'] // run['batch']:,}",
         "batch": run["batch"],
         "seed": run["seed"],
-        "pictures": f"{counts['pictures']['train']:,}",
-        "emoji": f"{counts['emoji with a picture']:,}",
+        "hours": f"{training['hours']:.0f}",
+        "pictures": f"{report['splits']['train']['records']:,}",
+        "emoji": f"{report['notes']['emoji with a picture']:,}",
         "clip_steps": clip["step"],
-        "clip_pairs": f"{clip['pairs_top1_of_500']:.0%}",
-        "clip_emoji": f"{clip['held_out_emoji_top1_of_100']:.0%}",
-        "colour": f"{measured['colour obeyed']:.0%}",
+        "clip_hours": f"{clip['seconds'] / 3600:.1f}",
+        "synonyms": measured["retrieval"]["synonyms"]["captions"],
+        "style_real": share(measured["style"]["real held-out"]),
+        "style_drawn": share(measured["style"]["drawn"]),
+        "style_each": ", ".join(
+            f"`{style}` {figure['value']:.0%}" for style, figure in measured["style"]["drawn, by style"].items()
+        ),
+        "colour": f"{measured['colour']['obeyed']:.0%}",
+        "colour_n": measured["colour"]["pictures"],
+        "colour_captions": len(measured["colour"]["by caption"]),
+        "frechet_n": f"{frechet['pictures on each side']:,}",
+        "frechet_drawn": f"{frechet['drawn']:.1f}",
+        "frechet_real": f"{frechet['real']:.1f}",
+        "frechet_ratio": f"{frechet['drawn / real']:.1f}",
+        "diversity_judge": f"{measured['diversity']['judge']['value']:.2f}",
+        "diversity_pixels": f"{measured['diversity']['pixels']['value']:.2f}",
+        "nearest_drawn": f"{measured['nearest']['drawn']['median']:.2f}",
+        "nearest_real": f"{measured['nearest']['real held-out']['median']:.2f}",
+        "clip_table": "\n".join(f"| {name} | {share(figure)} |" for name, figure in measured["clip"].items()),
     }
-    for part in parts:
-        values[f"{part}_n"] = measured[f"{part}: captions"]
-        values[f"{part}_drawn"] = f"{measured[f'{part}: top-1 of 100, drawn']:.0%}"
-        values[f"{part}_real"] = f"{measured[f'{part}: top-1 of 100, real']:.0%}"
+    for part, figures in measured["retrieval"].items():
+        values |= {f"{part}_n": figures["captions"], f"{part}_drawn": share(figures["drawn"])}
+        values |= {f"{part}_real": share(figures["real"]), f"{part}_ratio": share(figures["drawn / real"])}
+    return values
+
+
+def write_card(out: Path, figures: Path, pictures: Path) -> None:
+    """Fill `card.md` in with what training and evaluation recorded, and lay its two pictures beside it."""
+    needed = [out / "training.json", figures, WORK / "data" / "report.json"]
+    try:
+        values = card_values(*(json.loads(path.read_text(encoding="utf-8")) for path in needed))
+    except KeyError as error:
+        raise SystemExit(
+            f"{', '.join(map(str, needed))}: {error} is in none of them, so that an earlier version wrote one; run "
+            "export.py, evaluate.py or prepare.py again"
+        ) from error
+    for source, name in ((CURVE_PLOT, "curve.png"), (FAILURES, "failures.png")):
+        if not (pictures / source).exists():
+            raise SystemExit(f"{pictures / source}: not there; run curve.py, and evaluate.py --pictures {pictures}")
+        shutil.copyfile(pictures / source, out / name)
     (out / "README.md").write_text((HERE / "card.md").read_text(encoding="utf-8").format(**values), encoding="utf-8")
 
 
@@ -82,9 +129,10 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/emoji-64"))
     parser.add_argument("--out", type=Path, default=ASSET)
     parser.add_argument("--figures", type=Path, help="only write the card, from these figures of evaluate.py")
+    parser.add_argument("--pictures", type=Path, default=PICTURES, help="where evaluate.py and curve.py left theirs")
     options = parser.parse_args()
     if options.figures:
-        write_card(options.out, options.figures)
+        write_card(options.out, options.figures, options.pictures)
     else:
         export(options.run, options.out)
     print(f"written: {options.out}")

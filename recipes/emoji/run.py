@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from common import HERE, WORK
-from export import ASSET, FIGURES
+from export import ASSET, FIGURES, PICTURES
 
 RUN = Path("runs/emoji-64")
 CONFIG = "configs/emoji.yaml"
@@ -35,7 +35,9 @@ def main() -> None:
     started = (HERE.parents[1] / RUN / "checkpoints").exists()
     python("-m", "galip", "train", CONFIG, "--out", RUN, *(["--resume", "latest"] if started else []))
     python(HERE / "export.py", "--run", RUN)
-    python(HERE / "evaluate.py", "--model", ASSET, "--out", FIGURES)
+    python(HERE / "evaluate.py", "--model", ASSET, "--out", FIGURES, "--pictures", PICTURES)
+    python(HERE / "curve.py", "--run", RUN)
+    python(HERE / "pictures.py", "--run", RUN, "--out", PICTURES)
     python(HERE / "export.py", "--figures", FIGURES)
 
 

@@ -1,9 +1,14 @@
-"""The judge: a second, differently shaped CLIP that scores the bundled model and is used in no loss.
+"""The judge: a second, differently shaped CLIP that scores the bundled model. It is used in no loss.
 
     python recipes/emoji/train_judge.py --out recipes/emoji/work/judge
 
+Neither the CLIP nor the GAN takes a gradient or a feature from it; all that it may decide is which checkpoint is kept.
 Its picture side is a small convolutional network (the trained CLIP's is a transformer), its text side two layers over
-the frozen MiniLM vectors; another seed, the same split.
+the frozen MiniLM vectors; another seed, the same split. It learns from the training pictures alone; how it does on the
+held-out ones is written into its log, `judge.json`.
+
+What it learns from is moved, zoomed, made brighter or darker and partly covered, and a part of its features is left out
+at random: it has to recognise pictures that it never saw, held-out and drawn ones.
 """
 
 from __future__ import annotations
@@ -21,8 +26,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 TEACHER_DIM = 384
-VARIANTS = (0, 8)
-"""Captions it learns from: the canonical one, and the label alone."""
+SHIFT = 0.1
+"""Pictures are moved by up to twice this part of their side, and zoomed by up to this part."""
+COVERED = 24
+"""Side in pixels of the largest patch that is covered; half of the pictures have one."""
 
 
 class Judge(nn.Module):
@@ -31,11 +38,13 @@ class Judge(nn.Module):
     Args:
         width: channels after the first stage; they double at each of the next three.
         dim: length of the vectors.
+        dropout: share of the features, and of the teacher's numbers, that are left out in training.
     """
 
-    def __init__(self, width: int = 32, dim: int = 192) -> None:
+    def __init__(self, width: int = 32, dim: int = 192, dropout: float = 0.0) -> None:
         super().__init__()
-        self.config = {"width": width, "dim": dim}
+        self.config = {"width": width, "dim": dim, "dropout": dropout}
+        self.dropout = dropout
         stages: list[nn.Module] = []
         channels = 3
         for stage in range(4):  # 64 -> 32 -> 16 -> 8 -> 4
@@ -47,13 +56,26 @@ class Judge(nn.Module):
         self.texts = nn.Sequential(nn.Linear(TEACHER_DIM, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
+    def activations(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Maps [B, C, S, S] after each of the eight convolutions, 32 to 4 pixels wide."""
+        maps, hidden = [], images.contiguous(memory_format=torch.channels_last)
+        for layer in self.pictures[:-2]:
+            hidden = layer(hidden)
+            if isinstance(layer, nn.GELU):
+                maps.append(hidden)
+        return maps
+
+    def vectors(self, last: torch.Tensor) -> torch.Tensor:
+        """Vectors [B, dim] from the last of the maps, not normalised."""
+        return self.pictures[-1](F.dropout(last.flatten(1), self.dropout, self.training))
+
     def see(self, images: torch.Tensor) -> torch.Tensor:
         """Unit vectors [B, dim] of pictures."""
-        return F.normalize(self.pictures(images), dim=1)
+        return F.normalize(self.vectors(self.activations(images)[-1]), dim=1)
 
     def read(self, taught: torch.Tensor) -> torch.Tensor:
         """Unit vectors [B, dim] of MiniLM vectors."""
-        return F.normalize(self.texts(taught), dim=1)
+        return F.normalize(self.texts(F.dropout(taught, self.dropout, self.training)), dim=1)
 
 
 def load_judge(folder: Path) -> Judge:
@@ -62,7 +84,26 @@ def load_judge(folder: Path) -> Judge:
         raise SystemExit(f"{folder}: no judge there; run recipes/emoji/train_judge.py first")
     judge = Judge(**json.loads((folder / "judge.json").read_text())["config"])
     judge.load_state_dict(load_file(folder / "judge.safetensors"))
-    return judge.eval().requires_grad_(False)
+    return judge.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def texts_of(row: dict[str, object]) -> list[str]:
+    """What the judge learns to read beside a picture: the canonical caption, the label, the label with its tags."""
+    canonical, label = row["captions"][0], str(row["label"])  # type: ignore[index]
+    return [canonical, label, ", ".join([label, *row["tags"]])]  # type: ignore[misc]
+
+
+def disturb(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Pictures [B, 3, S, S] in [-1, 1], moved, zoomed, of other brightness and contrast, half with a white patch."""
+    count, _, side, _ = images.shape
+    images = shift_and_scale(images, SHIFT, generator)
+    contrast, brightness = 0.8 + 0.4 * torch.rand(2, count, 1, 1, 1, generator=generator)
+    images = (images * contrast + brightness - 1).clamp(-1, 1)
+    length = (torch.rand(count, generator=generator) * 2 - 1).clamp(min=0) * COVERED
+    corner = torch.rand(2, count, generator=generator) * (side - length)
+    place = torch.arange(side)
+    inside = (place >= corner[..., None]) & (place < (corner + length)[..., None])  # [2, B, S]
+    return images.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 1.0)
 
 
 @torch.inference_mode()
@@ -70,7 +111,7 @@ def evaluate(judge: Judge, teacher: Teacher, data: Pictures, among: int) -> floa
     """Top-1 retrieval of the canonical caption of real pictures."""
     judge.eval()
     seen = torch.cat([judge.see(to_float(part)) for part in data.images.split(256)])
-    score = retrieval(seen, judge.read(teacher.encode(data.canonical)), among)
+    score = retrieval(seen, judge.read(teacher.encode_once(data.canonical)), among)
     judge.train()
     return score
 
@@ -79,19 +120,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=WORK / "data")
     parser.add_argument("--out", type=Path, default=WORK / "judge")
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--decay", type=float, default=0.2, help="weight decay of the matrices")
+    parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
     train = load_pictures(options.data / "train")
     pairs, whole = load_pictures(options.data / "held_out_pairs"), load_pictures(options.data / "held_out_emoji")
-    teacher, judge = Teacher(), Judge()
-    captions, caption_index = index_captions([[row[number] for number in VARIANTS] for row in train.captions])
-    taught = teacher.encode(captions)
-    optimiser = torch.optim.AdamW(judge.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.05)
+    teacher, judge = Teacher(), Judge(dropout=options.dropout)
+    captions, caption_index = index_captions([texts_of(row) for row in train.rows])
+    taught = teacher.encode_once(captions)
+    matrices = [p for p in judge.parameters() if p.ndim > 1]
+    others = [p for p in judge.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": options.decay}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.lr, options.steps, pct_start=0.05)
     start, order, log = time.time(), torch.empty(0, dtype=torch.long), []
     judge.to(memory_format=torch.channels_last)
@@ -99,13 +145,10 @@ def main() -> None:
         if len(order) < options.batch:
             order = torch.randperm(len(train.rows), generator=generator)
         chosen, order = order[: options.batch], order[options.batch :]
-        images = shift_and_scale(to_float(train.images[chosen]), 0.06, generator)
+        images = disturb(to_float(train.images[chosen]), generator)
         variant = torch.randint(caption_index.shape[1], (options.batch,), generator=generator)
-        logits = (
-            judge.log_scale.clamp(max=math.log(100)).exp()
-            * judge.see(images.contiguous(memory_format=torch.channels_last))
-            @ judge.read(taught[caption_index[chosen, variant]]).T
-        )
+        scale = judge.log_scale.clamp(max=math.log(100)).exp()
+        logits = scale * judge.see(images) @ judge.read(taught[caption_index[chosen, variant]]).T
         own = torch.arange(options.batch)
         loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
         optimiser.zero_grad(set_to_none=True)
