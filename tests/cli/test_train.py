@@ -58,6 +58,7 @@ def test_a_broken_picture_is_named_and_the_run_goes_on(
     [
         (["run.bacth=3"], "unknown field run.bacth; did you mean batch?"),
         (["--data", "nowhere"], "nowhere: no such folder"),
+        (["--data", f"{'a long name with spaces ' * 6}: and a colon"], ": and a colon: no such folder"),
         (["model.clip=nowhere"], "nowhere: no CLIP could be loaded"),
         (["--resume", "latest"], "no checkpoint to resume from"),
         (["run.device=gpu"], "run.device is 'gpu'"),

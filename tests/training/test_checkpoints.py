@@ -14,9 +14,11 @@ from torch import nn
 
 from galip.errors import GalipError
 from galip.training.checkpoints import (
+    Best,
     Keep,
     best_checkpoint,
     find_checkpoint,
+    forget_beyond,
     list_checkpoints,
     load_checkpoint,
     mark_best,
@@ -61,8 +63,27 @@ def test_the_newest_every_kth_and_the_best_stay(tmp_path: Path) -> None:
             mark_best(best, "clip_score", 0.5)
     # 12 and 20 are the first after 10 and 20 images, 8 is the best, 28 the newest.
     assert [int(path.name[-2:]) for path in list_checkpoints(folder)] == [8, 12, 20, 28]
-    assert best_checkpoint(folder) == (folder / "images-000000008", 0.5)
+    assert best_checkpoint(folder) == Best(folder / "images-000000008", "clip_score", 0.5)
     assert find_checkpoint(tmp_path, "best").name == "images-000000008"
+
+
+def test_what_lies_beyond_the_place_that_a_run_goes_on_from_is_forgotten(tmp_path: Path) -> None:
+    folder, network = tmp_path / "checkpoints", nn.Linear(3, 2)
+    for images in (50, 100, 110):
+        save(folder, images, network, Keep(9))
+    mark_best(folder / "images-000000100", "clip_score", 0.5)
+    assert [path.name for path in forget_beyond(folder, 50)] == ["images-000000100", "images-000000110"]
+    assert best_checkpoint(folder) is None
+    assert save(folder, 60, network, Keep(1)).exists() and find_checkpoint(tmp_path, "latest").name.endswith("60")
+
+
+def test_killed_while_one_of_the_same_name_takes_its_place(tmp_path: Path) -> None:
+    """Between the two renames only the one that was moved aside is there; it comes back."""
+    final = save(tmp_path / "checkpoints", 10, nn.Linear(3, 2))
+    final.rename(final.with_name(".replaced-images-000000010"))
+    assert find_checkpoint(tmp_path, "latest") == final
+    assert save(tmp_path / "checkpoints", 10, nn.Linear(3, 2)).exists()
+    assert [path.name for path in final.parent.iterdir()] == [final.name]
 
 
 def test_latest_passes_over_a_damaged_one(tmp_path: Path) -> None:

@@ -16,7 +16,10 @@ import yaml
 from safetensors.torch import load_file
 from training import toy
 
-from galip.training.checkpoints import find_checkpoint, list_checkpoints
+from galip.training.checkpoints import find_checkpoint, forget_beyond, list_checkpoints
+from galip.training.config import load_config
+from galip.training.evaluating import RunScores
+from galip.training.trainer import Trainer
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "galip"]
 ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
@@ -92,6 +95,18 @@ def test_two_processes_equal_one_with_the_same_global_batch(config: Path, two: P
     assert json.loads((two / "environment.json").read_text())["processes"] == 2
 
 
+def test_two_processes_in_micro_batches_equal_them_too(config: Path, two: Path, tmp_path: Path) -> None:
+    launch(TORCHRUN, config, tmp_path / "run", "run.micro_batch=1", "run.images=12", "evaluation.every=12")
+    for a, b in zip(log(tmp_path / "run")[:3], log(two)[:3], strict=True):
+        assert {k: v for k, v in a.items() if k != "images_per_second"} == pytest.approx(
+            {k: v for k, v in b.items() if k != "images_per_second"}, rel=1e-4, abs=1e-4
+        )
+    scores = log(tmp_path / "run")[3]
+    one = Trainer(load_config(config, ["evaluation.every=12"]), tmp_path / "run", resume="latest")
+    again = RunScores(one.networks, one._evaluated, one.processes)(one.average)
+    assert {name: scores[name] for name in again} == pytest.approx(again, abs=1e-5)
+
+
 def test_killed_in_the_middle_two_processes_go_on_bit_for_bit(config: Path, two: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     running = start(TORCHRUN, config, out, "run.images=4000000")
@@ -104,7 +119,9 @@ def test_killed_in_the_middle_two_processes_go_on_bit_for_bit(config: Path, two:
     found = find_checkpoint(out, "latest")
     fourth = out / "checkpoints" / "images-000000016"
     assert fourth.exists() and found.name >= fourth.name
-    launch(TORCHRUN, config, out, "--resume", fourth.name)
+    # As if the kill had come right after the fourth step: later checkpoints of the endless run go.
+    forget_beyond(out / "checkpoints", 16)
+    launch(TORCHRUN, config, out, "--resume", "latest")
     a, b = weights(two, 32), weights(out, 32)
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 

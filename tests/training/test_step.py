@@ -16,6 +16,7 @@ import galip
 from galip.errors import InputError
 from galip.models.text import T5SentenceEncoder
 from galip.training.config import TrainConfig
+from galip.training.parallel import share_of_batch
 from galip.training.trainer import Trainer
 
 
@@ -45,6 +46,22 @@ def test_micro_batches_change_nothing_but_the_order_of_sums(
 def test_a_micro_batch_that_does_not_fit_is_named(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"run\.micro_batch is 3.*a divisor of 4"):
         Trainer(toy.config(toy_data, toy_clip, micro_batch=3), tmp_path)
+
+
+@pytest.mark.parametrize("world", [1, 4, 8, 16, 64])
+def test_the_papers_batch_can_be_shared(world: int) -> None:
+    assert share_of_batch(512, 64, world) == 512 // world
+
+
+@pytest.mark.parametrize("option", ["checkpoint_vit", "channels_last"])
+def test_how_it_is_computed_changes_no_number(toy_data: Path, toy_clip: Path, tmp_path: Path, option: str) -> None:
+    plain = rows(Trainer(toy.config(toy_data, toy_clip), tmp_path))
+    trainer = Trainer(toy.config(toy_data, toy_clip, **{option: True}), tmp_path)
+    assert trainer.networks.vision.checkpointing == (option == "checkpoint_vit")
+    weight = trainer.networks.generator.image_generator.stem.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == (option == "channels_last")
+    for ours, theirs in zip(rows(trainer), plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
 
 
 def test_the_mismatch_is_looked_for_in_the_whole_batch(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
@@ -99,6 +116,7 @@ def test_half_precision_stays_near_full(toy_data: Path, toy_clip: Path, tmp_path
     trainer = Trainer(toy.config(toy_data, toy_clip, precision=precision), tmp_path)
     half = rows(trainer, 1)[0]
     assert half == pytest.approx(full, rel=0.1, abs=0.05)
+    assert half != pytest.approx(full, rel=1e-6)  # something was computed in less
     assert trainer.step.scalers["generator"].is_enabled() == (precision == "fp16")
     assert all(p.dtype == torch.float32 for p in trainer.networks.generator.parameters())
 

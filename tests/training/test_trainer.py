@@ -16,6 +16,9 @@ from training import toy
 
 import galip
 from galip.data.folder import CaptionedFolder
+from galip.data.sources.base import WritingOptions
+from galip.data.sources.folder import folder as folder_source
+from galip.data.writing import prepare
 from galip.errors import GalipError, InputError
 from galip.training.checkpoints import find_checkpoint, images_of, list_checkpoints
 from galip.training.config import EvaluationConfig, GuardConfig
@@ -167,7 +170,7 @@ def collapsing(trainer: Trainer, at: int) -> None:
 def test_collapse_is_told_or_undone(
     toy_data: Path, toy_clip: Path, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = toy.config(toy_data, toy_clip, checkpoint_every=4, keep=10, images=40)
+    config = toy.config(toy_data, toy_clip, checkpoint_every=4, keep=4, images=40)
     config = config.model_copy(update={"guard": GuardConfig.model_validate({"collapse": what, "patience": 2})})
     run = tmp_path / "run"
     trainer = Trainer(config, run)
@@ -183,6 +186,52 @@ def test_collapse_is_told_or_undone(
         assert "returned to images-000000016, rates now 0.5 of the configuration's" in told
         assert [row["rate"] for row in rows] == [1.0] * 4 + [0.5] * 6
         assert all(row["diversity"] > 0 for row in rows)
+        # What the collapsed run left is gone, and what the run knows of its return outlives it.
+        assert [images_of(path) for path in list_checkpoints(run / "checkpoints")] == [28, 32, 36, 40]
+        resumed = Trainer(config, run, resume="latest")
+        assert resumed.watch.returns == 1 and resumed._lowered == 0.5
+
+
+def test_going_on_from_an_earlier_checkpoint_forgets_the_later_ones(
+    toy_data: Path, toy_clip: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    Trainer(toy.config(toy_data, toy_clip, checkpoint_every=4, keep=9), run).fit()
+    config = toy.config(toy_data, toy_clip, checkpoint_every=4, keep=1, images=12)
+    Trainer(config, run, resume="images-000000008").fit()
+    assert [images_of(path) for path in list_checkpoints(run / "checkpoints")] == [12]
+
+
+def test_a_broken_weight_is_never_saved(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    trainer = Trainer(toy.config(toy_data, toy_clip), tmp_path / "run")
+    with torch.no_grad():
+        trainer.networks.generator.image_generator.to_rgb.bias[0] = float("inf")
+    with pytest.raises(TrainingDiedError, match="weights became infinite"):
+        trainer.save()
+    assert not list_checkpoints(tmp_path / "run" / "checkpoints")
+
+
+def test_betas_and_data_that_changed_are_taken_and_told(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", toy.pictures(tmp_path / "other", copies=2)
+    Trainer(toy.config(toy_data, toy_clip, images=4), run).fit()
+    changed = toy.config(other, toy_clip, images=8, optimizer={"betas": [0.5, 0.99]})
+    resumed = Trainer(changed, run, resume="latest")
+    assert resumed.step.optimizers["generator"].param_groups[0]["betas"] == (0.5, 0.99)
+    assert any(line.startswith("the data's hash: ") for line in resumed.differences)
+    assert any(line.startswith("optimizer.betas: ") for line in resumed.differences)
+
+
+def test_a_stream_trains_and_draws_its_grids(toy_clip: Path, tmp_path: Path) -> None:
+    pictures = toy.pictures(tmp_path / "pictures")
+    shards = tmp_path / "shards"
+    prepare(folder_source(pictures, WritingOptions()), shards, WritingOptions())
+    tars = "|".join(str(path) for path in (shards / "train").glob("*.tar"))
+    config = toy.config(pictures, toy_clip, images=8, grid_every=4)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"source": f"file:{tars}"})})
+    trainer = Trainer(config, tmp_path / "run")
+    assert trainer.records is None
+    trainer.fit()
+    assert len(list((tmp_path / "run" / "grids").iterdir())) == 2
 
 
 def test_without_a_sound_checkpoint_a_collapse_ends_the_run(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
@@ -290,3 +339,6 @@ def test_training_on_from_a_model_keeps_its_weights_and_licence(toy_data: Path, 
     )
     assert all(torch.equal(tensor, saved[key]) for key, tensor in started.items())
     assert "research-only" in (trainer.export() / "README.md").read_text()
+    wide = config.model.model_copy(update={"generator": config.model.generator | {"stem_channels": 20}})
+    with pytest.raises(InputError, match=r"model\.generator\.stem_channels is 20, but the model .* has 16"):
+        Trainer(config.model_copy(update={"model": wide}), tmp_path / "third")

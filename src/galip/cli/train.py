@@ -29,11 +29,13 @@ def train(
     SIGTERM and Ctrl-C end a run with a checkpoint; --resume latest goes on from there. Several processes:
     accelerate launch -m galip train ..., or torchrun -m galip train ...
     """
+    import json
+
     import yaml
 
     from galip.training.config import load_config
 
-    extra = [*(overrides or ()), *([f"data.source={yaml.safe_dump(data).splitlines()[0]}"] if data else ())]
+    extra = [*(overrides or ()), *([f"data.source={json.dumps(data)}"] if data else ())]
     settings = load_config(config, extra)
     folder = out or Path("runs") / settings.name
     from galip.training.trainer import Trainer

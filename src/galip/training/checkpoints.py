@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from galip.errors import GalipError
+from galip.errors import GalipError, InputError
 
 STATE, OPTIMIZERS, BEST = "state.json", "optimizers.pt", "best.json"
 FORMAT = 2
@@ -69,6 +69,7 @@ def save_checkpoint(
     unfinished = folder / f".unfinished-{final.name}-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _recover(folder)
         for leftover in (*folder.glob(".unfinished-*"), *folder.glob(".removing-*")):
             shutil.rmtree(leftover, ignore_errors=True)
         unfinished.mkdir()
@@ -88,10 +89,12 @@ def save_checkpoint(
             _flush(path)
         if (wrong := damage(unfinished)) is not None:
             raise GalipError(f"{wrong}: reads back otherwise than it was written; check the disk")
-        if final.exists():  # left by a run that was resumed from an earlier checkpoint
-            _remove(final)
+        earlier = folder / f".replaced-{final.name}"
+        if final.exists():
+            final.rename(earlier)
         unfinished.rename(final)
         _flush(folder)
+        shutil.rmtree(earlier, ignore_errors=True)
     except OSError as error:
         raise GalipError(f"{final}: the checkpoint could not be written ({error.strerror}); free some room") from error
     finally:
@@ -107,21 +110,55 @@ def mark_best(checkpoint: Path, metric: str, value: float) -> None:
     os.replace(unfinished, checkpoint.parent / BEST)
 
 
-def best_checkpoint(folder: Path) -> tuple[Path, float] | None:
-    """The best checkpoint of a run's checkpoint folder and its score, where one has been marked."""
+@dataclass(frozen=True)
+class Best:
+    """The checkpoint that has been marked as the best, and by which score."""
+
+    checkpoint: Path
+    metric: str
+    value: float
+
+
+def best_checkpoint(folder: Path) -> Best | None:
+    """The best checkpoint in a run's checkpoint folder, where one has been marked."""
     try:
         best = json.loads((folder / BEST).read_text(encoding="utf-8"))
-        found = folder / str(best["checkpoint"])
-        return (found, float(best["value"])) if (found / STATE).exists() else None
+        found = Best(folder / str(best["checkpoint"]), str(best["metric"]), float(best["value"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return found if (found.checkpoint / STATE).exists() else None
+
+
+def forget_beyond(folder: Path, images: int) -> list[Path]:
+    """Remove the checkpoints of more than `images` images: the run goes on from there, and they are another run's.
+
+    Returns:
+        Those that are gone.
+    """
+    going = [path for path in list_checkpoints(folder) if images_of(path) > images]
+    best = best_checkpoint(folder)
+    if best and best.checkpoint in going:
+        (folder / BEST).unlink()
+    for path in going:
+        _remove(path)
+    return going
+
+
+def _recover(folder: Path) -> None:
+    """Put a checkpoint back that was moved aside for one of the same name, if a kill kept that one from coming."""
+    for aside in folder.glob(".replaced-*"):
+        final = folder / aside.name.removeprefix(".replaced-")
+        if final.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(final)
 
 
 def _prune(folder: Path, keep: Keep) -> None:
     found = list_checkpoints(folder)
     kept = set(found[-keep.newest :])
     if best := best_checkpoint(folder):
-        kept.add(best[0])
+        kept.add(best.checkpoint)
     if keep.every:
         passed: set[int] = set()
         for path in found:
@@ -208,6 +245,7 @@ def find_checkpoint(run: Path, wanted: str) -> Path:
     Raises:
         GalipError: there is none.
     """
+    _recover(run / "checkpoints")
     if wanted == "latest":
         found = list_checkpoints(run / "checkpoints")
         sound = next((path for path in reversed(found) if damage(path) is None), None)
@@ -219,11 +257,32 @@ def find_checkpoint(run: Path, wanted: str) -> Path:
         best = best_checkpoint(run / "checkpoints")
         if best is None:
             raise GalipError(f"{run}: no best checkpoint is marked; set evaluation.keep_best, or resume from 'latest'")
-        return best[0]
+        return best.checkpoint
     for candidate in (Path(wanted), run / "checkpoints" / wanted):
         if (candidate / STATE).exists():
             return candidate
     raise GalipError(f"{wanted}: no checkpoint; give 'latest', 'best' or a folder images-... of the run")
+
+
+def place_to_start(out: Path, resume: str | None) -> Path | None:
+    """The checkpoint to go on from; None for a new run.
+
+    Raises:
+        GalipError: it is not there, or a new run would overwrite another.
+    """
+    if resume:
+        return find_checkpoint(out, resume)
+    if list_checkpoints(out / "checkpoints"):
+        raise InputError(f"{out}: a run with checkpoints is there already; add --resume latest, or another --out")
+    return None
+
+
+def sound_checkpoint(folder: Path, until: int) -> Path | None:
+    """The best checkpoint of at most `until` images, else the newest of those."""
+    best = best_checkpoint(folder)
+    if best and images_of(best.checkpoint) <= until:
+        return best.checkpoint
+    return next((path for path in reversed(list_checkpoints(folder)) if images_of(path) <= until), None)
 
 
 def _sha256(path: Path) -> str:

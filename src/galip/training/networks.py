@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from transformers import CLIPTextModelWithProjection
 
 from galip.errors import GalipError, InputError
 from galip.loading import load_clip, load_t5
+from galip.model_folder import INDEX
 from galip.models.clip_vision import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
 from galip.models.generator import MateGenerator
@@ -35,8 +37,10 @@ class Networks:
         tokenizer, text_encoder: CLIP's text side.
         vision: the frozen CLIP-ViT.
         generator, discriminator: what learns.
-        t5: what conditions in place of CLIP's text side, or None. Its `scale` is 1 until the run has measured it.
+        t5: what conditions in place of CLIP's text side, or None.
         second: another CLIP, or None.
+        t5_scale_known: whether the T5's scale is configured, or recorded in the model folder it comes from; if not, it
+            is 1 until the run has measured it.
     """
 
     tokenizer: Any
@@ -46,6 +50,7 @@ class Networks:
     discriminator: MateDiscriminator
     t5: T5SentenceEncoder | None = None
     second: SecondCLIP | None = None
+    t5_scale_known: bool = False
 
     @property
     def clip_encoder(self) -> CLIPSentenceEncoder:
@@ -82,12 +87,16 @@ def build_networks(config: ModelConfig, seed: int) -> Networks:
     if config.start_from:
         generator = _load(MateGenerator, config.start_from, "generator")
         discriminator = _load(MateDiscriminator, config.start_from, "discriminator")
+        _check_sizes(generator, config.generator, "generator", config.start_from)
+        _check_sizes(discriminator, config.discriminator, "discriminator", config.start_from)
     else:
         generator = _build(MateGenerator, preset.generator | config.generator, "model.generator")
         discriminator = _build(MateDiscriminator, preset.discriminator | config.discriminator, "model.discriminator")
     vision = FrozenCLIPVision(vision_model, generator.config.clip_input)
-    t5 = T5SentenceEncoder(*load_t5(config.text), config.text_scale or 1.0) if config.text else None
+    scale = config.text_scale or _recorded_scale(config.text)
+    t5 = T5SentenceEncoder(*load_t5(config.text), scale or 1.0) if config.text else None
     networks = Networks(tokenizer, text_encoder.requires_grad_(False).eval(), vision, generator, discriminator, t5)
+    networks.t5_scale_known = scale is not None
     _check_fit(networks, config, clip)
     for name, parameter in discriminator.named_parameters():
         # The released network's dead weights: kept for its files, never used, and gradient averaging waits for none.
@@ -99,6 +108,15 @@ def build_networks(config: ModelConfig, seed: int) -> Networks:
             CLIPSentenceEncoder(second_tokenizer, second_text), FrozenCLIPVision(second_vision, "standard")
         )
     return networks
+
+
+def _recorded_scale(text: str) -> float | None:
+    """The `text_scale` of a galip model folder that is conditioned by a T5."""
+    try:
+        recorded = json.loads((Path(text) / INDEX).read_text(encoding="utf-8")).get("text_scale")
+    except (OSError, ValueError):
+        return None
+    return float(recorded) if recorded else None
 
 
 def _build(kind: Any, arguments: dict[str, Any], section: str) -> Any:
@@ -116,6 +134,21 @@ def _load(kind: Any, folder: str, part: str) -> Any:
             f"{folder}: no {part} could be loaded from it; `model.start_from` must name a model folder with "
             f"generator/ and discriminator/ ({str(error).splitlines()[0]})"
         ) from error
+
+
+def _check_sizes(network: Any, asked: dict[str, Any], section: str, origin: str) -> None:
+    """Sizes that the configuration asks for must be those of the model that is trained on."""
+    for name, wanted in asked.items():
+        there = network.config.get(name)
+        if _plain(there) != _plain(wanted):
+            raise InputError(
+                f"model.{section}.{name} is {wanted}, but the model {origin} has {there}, and training on from a model "
+                "keeps its sizes; leave it out"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check_fit(networks: Networks, config: ModelConfig, clip: str) -> None:

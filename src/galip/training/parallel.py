@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
-from galip.errors import InputError
+from galip.errors import GalipError, InputError
+
+Answer = TypeVar("Answer")
 
 
 class Processes:
@@ -41,6 +43,7 @@ class Processes:
             torch.cuda.set_device(wanted)
         ddp = DistributedDataParallelKwargs(find_unused_parameters=False, gradient_as_bucket_view=True)
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[ddp])
+        self._check_settings()
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         # Accelerate says "cpu:0" in each of several processes, which safetensors does not know.
         self.device = torch.device("cpu") if self.accelerator.device.type == "cpu" else self.accelerator.device
@@ -77,9 +80,41 @@ class Processes:
         """Sum over processes."""
         return self.accelerator.reduce(values, "sum") if self.world > 1 else values
 
+    def from_main(self, decide: Callable[[], Answer]) -> Answer:
+        """What `decide` answers, or raises, on the main process: for whatever is read from files.
+
+        Raises:
+            GalipError: what it raised there.
+        """
+        if self.world == 1:
+            return decide()
+        told: list[Any] = [None]
+        if self.is_main:
+            try:
+                told = [(decide(), None)]
+            except GalipError as error:
+                told = [(None, error)]
+        answer, wrong = broadcast_object_list(told)[0]
+        if wrong is not None:
+            raise wrong
+        return answer  # type: ignore[no-any-return]
+
     def collect(self, items: Sequence[Any]) -> list[Any]:
         """Python objects of all processes, rank after rank, on every process."""
         return list(gather_object(list(items))) if self.world > 1 else list(items)
+
+    def _check_settings(self) -> None:
+        """`accelerate config` may ask for what this trainer's own step would break under."""
+        state = self.accelerator.state
+        kind = str(self.accelerator.distributed_type).rpartition(".")[2]
+        if kind != "NO" and not kind.startswith("MULTI_"):
+            raise InputError(
+                f"accelerate is configured for {kind}, which this trainer does not run under; launch with --multi_gpu "
+                "or torchrun"
+            )
+        plugin = getattr(state, "dynamo_plugin", None)
+        if plugin is not None and str(getattr(plugin.backend, "value", plugin.backend)) != "NO":
+            raise InputError("accelerate is configured to compile; use run.compile=true instead, which spares D")
 
     def wait(self) -> None:
         """Return when every process has come here."""
@@ -104,3 +139,27 @@ def _device(name: str) -> torch.device | None:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"run.device is {name}, but torch finds no CUDA GPU; use auto or cpu")
     return device
+
+
+def share_of_batch(batch: int, micro_batch: int | None, world: int) -> int:
+    """One process's pictures of each step.
+
+    Args:
+        batch: pictures of a step, over all processes.
+        micro_batch: what one process holds at once, if that is less than its share.
+        world: processes.
+
+    Raises:
+        InputError: the batch cannot be dealt out evenly.
+    """
+    if batch % world:
+        raise InputError(
+            f"run.batch is {batch}, which {world} processes cannot share evenly; use a multiple of {world}"
+        )
+    share = batch // world
+    if micro_batch and micro_batch < share and share % micro_batch:
+        raise InputError(
+            f"run.micro_batch is {micro_batch}, but each process's share of the batch is {share}; "
+            f"use a divisor of {share}"
+        )
+    return share

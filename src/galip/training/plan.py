@@ -93,7 +93,7 @@ def plan(trainer: Trainer) -> Plan:
         frozen=frozen_counts,
         images=run.images,
         batch=run.batch,
-        micro_batch=run.micro_batch or trainer.local_batch,
+        micro_batch=min(run.micro_batch or trainer.local_batch, trainer.local_batch),
         processes=trainer.processes.world,
         device=str(device),
         steps=max(0, -(-(run.images - trainer.seen) // run.batch)),

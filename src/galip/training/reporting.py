@@ -163,11 +163,12 @@ class ProgressLine:
 
     Args:
         total, start: images of the whole run, and seen at the start.
-        shown: whether this process is the one that shows it; `console` speaks either way.
+        shown: whether this process is the one that shows it.
+        console: where.
     """
 
-    def __init__(self, total: int, start: int, shown: bool = True) -> None:
-        self.console = Console(stderr=True)
+    def __init__(self, total: int, start: int, shown: bool = True, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
         self._shown = shown
         self.total, self._start, self._begun = total, start, time.monotonic()
         self._bar = Progress(
@@ -186,6 +187,10 @@ class ProgressLine:
     def rate(self, seen: int) -> float:
         """Images a second since this process began to train."""
         return (seen - self._start) / max(1e-9, time.monotonic() - self._begun)
+
+    def restart(self, seen: int) -> None:
+        """Go on counting from an earlier place."""
+        self._start, self._begun = seen, time.monotonic()
 
     def update(self, seen: int) -> None:
         self._bar.update(self._task, completed=min(seen, self.total), rate=self.rate(seen))

@@ -291,6 +291,11 @@ class GANStep:
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
 
+    def weights_are_finite(self) -> bool:
+        """Whether every weight of G and D is: a loss shows a broken weight only in the next step."""
+        norms = torch._foreach_norm([p.detach() for parameters in self._trained.values() for p in parameters])
+        return bool(torch.stack(norms).isfinite().all())
+
     # ---- what a checkpoint keeps
 
     def state(self) -> dict[str, Any]:
@@ -301,9 +306,11 @@ class GANStep:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned. Learning rates remain the configuration's."""
+        """Go on from what `state` returned. Learning rates and betas remain the configuration's."""
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+            for group in optimizer.param_groups:
+                group["betas"] = self.config.optimizer.betas
             self.scalers[name].load_state_dict(state["scalers"][name])
 
 

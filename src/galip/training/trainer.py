@@ -8,14 +8,15 @@ no more than the order of sums.
 from __future__ import annotations
 
 import contextlib
-import signal
+import os
 import threading
-from collections.abc import Iterator, Sized
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from rich.console import Console
 from torch import nn
 
 import galip
@@ -29,12 +30,13 @@ from galip.outputs import to_pil
 from galip.training.checkpoints import (
     Keep,
     best_checkpoint,
-    find_checkpoint,
-    images_of,
+    forget_beyond,
     list_checkpoints,
     load_checkpoint,
     mark_best,
+    place_to_start,
     save_checkpoint,
+    sound_checkpoint,
 )
 from galip.training.config import TrainConfig
 from galip.training.ema import frozen_copy, update_ema
@@ -43,9 +45,11 @@ from galip.training.export import export_model
 from galip.training.guards import CollapseWatch, TrainingDiedError, broken_terms
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks, build_networks
-from galip.training.parallel import Processes
+from galip.training.parallel import Processes, share_of_batch
 from galip.training.reporting import Averages, NoLog, ProgressLine, RunLog, check_trackers, environment, save_grid
+from galip.training.resuming import differences, random_state, set_random_state
 from galip.training.schedule import rate_factor
+from galip.training.signals import stop_on_signals
 from galip.training.step import GANStep, lay_out
 from galip.training.text_vectors import RunSentences
 
@@ -73,29 +77,31 @@ class Trainer:
         self.seen = 0
         self.differences: list[str] = []
         run = config.run
-        checkpoint = find_checkpoint(out, resume) if resume else None
-        if checkpoint is None and list_checkpoints(out / "checkpoints"):
-            raise InputError(f"{out}: a run with checkpoints is there already; add --resume latest, or another --out")
         self._trackers = check_trackers(run.trackers)
         if run.threads:
             torch.set_num_threads(run.threads)
         self.processes = Processes(run.device)
+        checkpoint = self.processes.from_main(lambda: place_to_start(out, resume))
         self.device = self.processes.device
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.local_batch = _share(config, self.processes.world)
+        self.local_batch = share_of_batch(run.batch, run.micro_batch, self.processes.world)
         self.source = open_source(config.data.source)
+        self._evaluated = self._captions_to_evaluate()
+        self._grid_captions = list(run.grid_captions) or self._captions(8)
         with no_progress_bars():
             self.networks = self._build(build_networks(config.model, run.seed))
         self.average = frozen_copy(self.networks.generator)
         self.step = GANStep(self.networks, config, self.processes)
+        self.console = Console(stderr=True)
         self.watch, self.averages = CollapseWatch(config.guard), Averages()
         self._lowered = 1.0
         self._told: set[str] = set()
+        self._saved_at: int | None = None
         self.scores: dict[str, float] = {}
         if checkpoint is not None:
             self._load(checkpoint)
-        self._evaluated = self._captions_to_evaluate()
+        self.loader()  # what is wrong with the data shows now
 
     # ---- set-up
 
@@ -108,18 +114,22 @@ class Trainer:
             networks.second.encoder.model.to(self.device)
         if networks.t5 is not None:
             networks.t5.model.to(self.device)
-            if self.config.model.text_scale is None:
-                networks.t5.scale = measure_scale(networks.t5, self.source.some_captions(_SCALE_CAPTIONS))
+            if not networks.t5_scale_known:
+                networks.t5.scale = measure_scale(networks.t5, self._captions(_SCALE_CAPTIONS))
         return networks
 
     def _captions_to_evaluate(self) -> list[str]:
         options = self.config.evaluation
         if not options.every:
             return []
-        source = open_source(options.source) if options.source else self.source
-        captions = source.some_captions(options.captions)
+        return self._captions(options.captions, options.source)
+
+    def _captions(self, count: int, other: str = "") -> list[str]:
+        """Captions spread over the data, or over another source; the same on every process, whatever a stream gives."""
+        source = open_source(other) if other else self.source
+        captions: list[str] = self.processes.from_main(lambda: source.some_captions(count))
         if len(captions) < 2:
-            raise InputError(f"{options.source or self.config.data.source}: fewer than 2 captions to evaluate with")
+            raise InputError(f"{other or self.config.data.source}: fewer than 2 captions can be read from it")
         return captions
 
     def _prepare_folder(self) -> None:
@@ -128,7 +138,9 @@ class Trainer:
         config = self.config.model_dump(mode="json")
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+            unfinished = self.out / ".unfinished-config.yaml"
+            unfinished.write_text(yaml.safe_dump(config, sort_keys=False))
+            os.replace(unfinished, self.out / "config.yaml")
             about = {"data": self.source.digest, "processes": self.processes.world, "device": str(self.device)}
             environment(self.out, about | {"threads": torch.get_num_threads()})
         except OSError as error:
@@ -182,6 +194,10 @@ class Trainer:
         """
         run = self.config.run
         self._prepare_folder()
+        if self.processes.is_main:
+            for path in forget_beyond(self.out / "checkpoints", self.seen):
+                self._say(f"removed {path.name}, which lies beyond the checkpoint that this run goes on from")
+        self._say_skipped()
         self.sentences_of = self.sentences()
         self._score = RunScores(self.networks, self._evaluated, self.processes) if self._evaluated else None
         main = self.processes.is_main
@@ -189,14 +205,15 @@ class Trainer:
         self.log: RunLog | NoLog = NoLog()
         if main:
             self.log = RunLog(self.out, self.seen, self.processes.accelerator, self._trackers, plain)
-        self.progress = ProgressLine(run.images, self.seen, shown=main)
-        with _stop_on_signals() as stop, contextlib.closing(self.log), contextlib.closing(self.progress):
+        self.progress = ProgressLine(run.images, self.seen, shown=main, console=self.console)
+        with stop_on_signals() as stop, contextlib.closing(self.log), contextlib.closing(self.progress):
             while not self._train_on(stop):
                 pass  # it returned to an earlier checkpoint; the samples start there again
-            self.save()
-        if stop.is_set() and main:
-            self.progress.console.print(f"stopped at {self.seen} of {run.images} images; go on with --resume latest")
-        return self.export()
+            if self._saved_at != self.seen:
+                self.save()
+            if self.seen < run.images:
+                self._say(f"stopped at {self.seen} of {run.images} images; go on with --resume latest")
+            return self.export()
 
     def _train_on(self, stop: threading.Event) -> bool:
         """Train from the present place; True when the run is over, False after a return to a checkpoint."""
@@ -253,37 +270,43 @@ class Trainer:
         for name, why in (loader.broken_shards | loader.broken).items():
             if name not in self._told:
                 self._told.add(name)
-                self.progress.console.print(f"passed over {name}: {why}", soft_wrap=True)
+                self.console.print(f"passed over {name}: {why}", soft_wrap=True)
 
     def _return(self, wrong: str) -> None:
-        """Go back to the best checkpoint, or to the last sound one, with lower rates."""
-        guard, folder = self.config.guard, self.out / "checkpoints"
-        best = best_checkpoint(folder)
-        sound = [path for path in list_checkpoints(folder) if images_of(path) <= self.watch.sound_until]
-        target = best[0] if best else (sound[-1] if sound else None)
-        returns = self.watch.returns + 1
+        """Go back to the best checkpoint before the collapse, or to the last one, with lower rates."""
+        guard, folder, returns = self.config.guard, self.out / "checkpoints", self.watch.returns + 1
+        target = self.processes.from_main(lambda: sound_checkpoint(folder, self.watch.sound_until))
         if target is None or returns > guard.most_returns:
             why = "no sound checkpoint is there" if target is None else f"it has returned {returns - 1} times already"
             raise TrainingDiedError(f"{wrong}; {why} (guard.most_returns, run.checkpoint_every); lower the rates")
         lowered = self._lowered * guard.lower_rates
-        self.processes.wait()
         self._load(target)
         self.watch.returns, self._lowered = returns, lowered
+        self.processes.wait()
+        if self.processes.is_main:
+            forget_beyond(folder, self.seen)
         self.log.rewind(self.seen)
+        self.progress.restart(self.seen)
+        self.save()  # the lower rates, and how often the run has returned, outlive a kill
         self._say(f"{wrong}; returned to {target.name}, rates now {lowered:g} of the configuration's")
 
     def _say(self, text: str) -> None:
         if self.processes.is_main:
-            self.progress.console.print(text, soft_wrap=True)
+            self.console.print(text, soft_wrap=True)
+
+    def _say_skipped(self) -> None:
+        if left_out := sum(self.source.skipped.values()):
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in self.source.skipped.most_common())
+            self._say(f"{self.config.data.source}: {left_out} pictures are left out ({reasons})")
 
     def _check_finite(self, row: dict[str, float]) -> None:
         if broken := broken_terms(row):
-            good = list_checkpoints(self.out / "checkpoints")
-            remedy = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
-            raise TrainingDiedError(
-                f"after {self.seen} images {', '.join(broken)} became {row[broken[0]]}; {remedy}; "
-                "resume from it with lower learning rates"
-            )
+            self._die(f"{', '.join(broken)} became {row[broken[0]]}")
+
+    def _die(self, what: str) -> None:
+        good = list_checkpoints(self.out / "checkpoints")
+        remedy = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
+        raise TrainingDiedError(f"after {self.seen} images {what}; {remedy}; resume from it with lower learning rates")
 
     def _evaluate(self) -> bool:
         """Score the averaged generator; True if it is the best so far by `evaluation.keep_best`."""
@@ -293,20 +316,27 @@ class Trainer:
         metric = self.config.evaluation.keep_best
         if not metric:
             return False
-        best = best_checkpoint(self.out / "checkpoints")
-        return best is None or self.scores[metric] > best[1]
+        best = self.processes.from_main(lambda: best_checkpoint(self.out / "checkpoints"))
+        return best is None or best.metric != metric or self.scores[metric] > best.value
 
     # ---- what is kept
 
     def save(self, best: bool = False) -> Path:
-        """Write a checkpoint of this moment; with `best`, mark it as the best by the chosen score."""
-        states = self.step.state() | {"random": self.processes.collect([_random_state(self.device)])}
+        """Write a checkpoint of this moment; with `best`, mark it as the best by the chosen score.
+
+        Raises:
+            TrainingDiedError: a weight is not finite; nothing is written.
+        """
+        if not self.step.weights_are_finite():
+            self._die("weights became infinite or not a number")
+        states = self.step.state() | {"random": self.processes.collect([random_state(self.device)])}
         folder = self.out / "checkpoints" / f"images-{self.seen:09d}"
         if self.processes.is_main:
             run = self.config.run
             about: dict[str, Any] = {
                 "version": galip.__version__,
                 "config": self.config.model_dump(mode="json"),
+                "data": self.source.digest,
                 "scores": self.scores,
                 "averages": self.averages.state(),
                 "guard": self.watch.state() | {"lowered": self._lowered},
@@ -318,6 +348,7 @@ class Trainer:
             if best:
                 metric = self.config.evaluation.keep_best
                 mark_best(folder, metric, self.scores[metric])
+        self._saved_at = self.seen
         self.processes.wait()
         return folder
 
@@ -328,18 +359,17 @@ class Trainer:
     def _load(self, checkpoint: Path) -> None:
         about, states = load_checkpoint(checkpoint, self._saved_networks(), self.device)
         self.step.load_state(states)
-        random = states["random"]
-        # A process that the checkpoint does not know keeps its fresh state; samples do not depend on it.
-        if self.processes.rank < len(random):
-            _set_random_state(random[self.processes.rank])
+        set_random_state(states["random"], self.processes.rank)
         self.seen = about["images"]
+        self._saved_at = self.seen if checkpoint.parent == self.out / "checkpoints" else None
         self.scores = about["scores"]
         self.averages.load_state(about["averages"])
         self.watch.load_state(about["guard"])
         self._lowered = float(about["guard"]["lowered"])
-        if self.networks.t5 is not None:
+        if self.networks.t5 is not None and self.config.model.text_scale is None:
             self.networks.t5.scale = float(about["text_scale"])
-        self.differences = _differences(about["config"], self.config.model_dump(mode="json"))
+        self.differences = differences(about["config"], self.config.model_dump(mode="json"))
+        self.differences += differences(about["data"], self.source.digest, "the data's hash")
 
     @torch.no_grad()
     def grid(self) -> Path | None:
@@ -347,9 +377,8 @@ class Trainer:
         if not self.processes.is_main:
             return None
         run = self.config.run
-        captions = run.grid_captions or tuple(self.source.some_captions(8))
         seeds = list(range(run.grid_seeds))
-        e = self.networks.sentence_encoder.encode(captions).to(self.device)
+        e = self.networks.sentence_encoder.encode(self._grid_captions).to(self.device)
         pictures = []
         for vector in e:
             z = torch.from_numpy(noise(seeds, self.average.z_dim)).to(self.device)
@@ -367,68 +396,3 @@ class Trainer:
                 export_model(self.networks, self.average, self.config, self.seen, folder)
         self.processes.wait()
         return folder
-
-
-def _share(config: TrainConfig, world: int) -> int:
-    """This process's pictures of each step.
-
-    Raises:
-        InputError: the batch cannot be dealt out evenly.
-    """
-    run = config.run
-    if run.batch % world:
-        raise InputError(
-            f"run.batch is {run.batch}, which {world} processes cannot share evenly; use a multiple of {world}"
-        )
-    share = run.batch // world
-    if run.micro_batch and share % run.micro_batch:
-        raise InputError(
-            f"run.micro_batch is {run.micro_batch}, but each process's share of the batch is {share}; "
-            f"use a divisor of {share}"
-        )
-    return share
-
-
-def _random_state(device: torch.device) -> dict[str, Any]:
-    state: dict[str, Any] = {"torch": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())
-
-
-def _differences(before: Any, now: Any, path: str = "") -> list[str]:
-    """Where two trees of plain values differ: "run.batch: 32 -> 64"."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        return [
-            line for key in keys for line in _differences(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))
-        ]
-    return [] if before == now else [f"{path}: {before} -> {now}"]
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; a second SIGINT interrupts at once, as usual."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    earlier = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def ask(number: int, frame: Any) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, earlier[signal.SIGINT])
-
-    for number in earlier:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
