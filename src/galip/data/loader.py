@@ -42,7 +42,8 @@ class Loader:
         flip: mirror half of the pictures, except where the caption says left or right.
         batch: samples of this process in one step.
         start: the first sample number of the run that is still to come.
-        rank, world: which process this is, and of how many.
+        rank: which process this is.
+        world: of how many.
         workers: processes that read ahead for this one; 0 reads here.
         cache_bytes: keep decoded pictures in memory up to this many bytes, over all workers; used for pictures that
             need no resizing.

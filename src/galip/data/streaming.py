@@ -77,7 +77,8 @@ class StreamedShards:
         Args:
             order: what the order of shards and records is drawn from, together with the epoch.
             epoch: its number.
-            share, shares: which share this is, and of how many.
+            share: which share this is.
+            shares: of how many.
             shuffle_buffer: records in the buffer that shuffles them; 1 keeps the order of the shards.
             note: called with every broken record, and with every broken shard (its `shard` is set), of which the
                 records that came before are used.
