@@ -107,6 +107,13 @@ def card_values(training: dict[str, Any], measured: dict[str, Any], report: dict
     return values
 
 
+def measured_places(curve: Path) -> set[str]:
+    """The numbers of images, as the card writes them, at which `curve.py` has measured."""
+    if not curve.exists():
+        return set()
+    return {f"{json.loads(line)['images']:,}" for line in curve.read_text(encoding="utf-8").splitlines()}
+
+
 def write_card(out: Path, figures: Path, pictures: Path) -> None:
     """Fill `card.md` in with what training and evaluation recorded, and lay its two pictures beside it."""
     needed = [out / "training.json", figures, WORK / "data" / "report.json"]
@@ -117,7 +124,12 @@ def write_card(out: Path, figures: Path, pictures: Path) -> None:
             f"{', '.join(map(str, needed))}: {error} is in none of them, so that an earlier version wrote one; run "
             "export.py, evaluate.py or prepare.py again"
         ) from error
-    for source, name in ((CURVE_PLOT, "curve.png"), (FAILURES, "failures.png")):
+    shown = [(FAILURES, "failures.png")]
+    values["curve"] = ""
+    if values["images"] in measured_places(HERE / "curve.jsonl"):  # the curve of the run that this model comes from
+        shown.append((CURVE_PLOT, "curve.png"))
+        values["curve"] = "\n![Retrieval, colour and Frechet distance over images seen](curve.png)\n"
+    for source, name in shown:
         if not (pictures / source).exists():
             raise SystemExit(f"{pictures / source}: not there; run curve.py, and evaluate.py --pictures {pictures}")
         shutil.copyfile(pictures / source, out / name)
