@@ -126,7 +126,9 @@ def write_card(out: Path, figures: Path, pictures: Path) -> None:
         ) from error
     shown = [(FAILURES, "failures.png")]
     values["curve"] = ""
-    if values["images"] in measured_places(HERE / "curve.jsonl"):  # the curve of the run that this model comes from
+    if values["images"] in measured_places(
+        figures.parent / "curve.jsonl"
+    ):  # the curve of the run that this model comes from
         shown.append((CURVE_PLOT, "curve.png"))
         values["curve"] = "\n![Retrieval, colour and Frechet distance over images seen](curve.png)\n"
     for source, name in shown:

@@ -379,6 +379,10 @@ def test_the_card_is_filled_from_the_figures(
     written = {"training.json": training, "figures.json": figures, "work/data/report.json": report}
     for name, content in written.items():
         (tmp_path / name).write_text(json.dumps(content))
+    (tmp_path / "emoji-failures.png").write_bytes(b"picture")
+    recipe.export.write_card(tmp_path, tmp_path / "figures.json", tmp_path)  # no curve of this model's run
+    assert "curve.png" not in (tmp_path / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "curve.jsonl").write_text(json.dumps({"images": 64000}) + "\n")
     with pytest.raises(SystemExit, match="emoji-curve.png: not there; run curve.py"):
         recipe.export.write_card(tmp_path, tmp_path / "figures.json", tmp_path)
     for name in ("emoji-curve.png", "emoji-failures.png"):
@@ -388,7 +392,7 @@ def test_the_card_is_filled_from_the_figures(
     assert "| synonyms, top-1 of 100 | 25% (20 to 31) |" in card
     assert "in 88% of 48 pictures" in card and "64,000 images seen (2,000 steps of 32)" in card
     assert "{" not in card.replace("{style}", "").replace("{label}", "")
-    assert (tmp_path / "curve.png").exists() and (tmp_path / "failures.png").exists()
+    assert "](curve.png)" in card and (tmp_path / "curve.png").exists() and (tmp_path / "failures.png").exists()
     (tmp_path / "figures.json").write_text(json.dumps({"colour obeyed": 1.0}))  # as it was written before
     with pytest.raises(SystemExit, match=r"'frechet' is in none of them"):
         recipe.export.write_card(tmp_path, tmp_path / "figures.json", tmp_path)
