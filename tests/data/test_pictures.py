@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from galip.data.folder import read_rgb
 from galip.data.pictures import as_array, decode_rgb, resize_and_crop
 from galip.data.source import BrokenRecordError
 
@@ -22,12 +21,12 @@ def encoded(picture: Image.Image, kind: str, **options: object) -> io.BytesIO:
 
 def test_transparency_becomes_white_and_exif_turns(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert read_rgb(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+    assert decode_rgb(tmp_path / "clear.png", "clear.png").getpixel((0, 0)) == (255, 255, 255)
     turned = Image.new("RGB", (6, 3), "blue")
     exif = turned.getexif()
     exif[0x0112] = 6  # turn a quarter
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_rgb(tmp_path / "turned.jpg").size == (3, 6)
+    assert decode_rgb(tmp_path / "turned.jpg", "turned.jpg").size == (3, 6)
 
 
 def test_every_kind_of_picture_becomes_rgb() -> None:

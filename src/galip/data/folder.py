@@ -158,12 +158,3 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise GalipError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
-
-
-def read_rgb(path: Path) -> Image.Image:
-    """Read a picture as 8-bit RGB: EXIF rotation applied, white under transparency.
-
-    Raises:
-        GalipError: the file is no readable picture.
-    """
-    return decode_rgb(path, str(path))
