@@ -31,9 +31,9 @@ from galip.models.clip_vision import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
 from galip.models.generator import MateGenerator
 from galip.models.presets import PRESETS, Preset
+from galip.processes import Processes
 from galip.training.config import TrainConfig
 from galip.training.networks import Networks
-from galip.training.parallel import Processes
 from galip.training.step import GANStep, lay_out
 
 RESULTS = Path(__file__).parent / "results"

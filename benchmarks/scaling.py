@@ -39,8 +39,8 @@ from common import (
 )
 from torch import Tensor
 
+from galip.processes import Processes
 from galip.training.networks import Networks
-from galip.training.parallel import Processes
 from galip.training.text_vectors import RunSentences
 
 WARM_UP = 2

@@ -16,8 +16,8 @@ import torch
 from common import SIZES, machine, median, random_batch, random_networks, run_config, table, write_result
 
 from galip.models.clip_vision import FrozenCLIPVision
+from galip.processes import Processes
 from galip.training.networks import SecondCLIP
-from galip.training.parallel import Processes
 from galip.training.step import GANStep, lay_out
 from galip.training.text_vectors import RunSentences
 

@@ -42,9 +42,9 @@ from common import (
 from released_step import ReleasedStep
 
 from galip.data.samples import Batch, sample_noise
+from galip.processes import Processes
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks
-from galip.training.parallel import Processes
 from galip.training.text_vectors import RunSentences
 
 TOLERANCE = 1e-5

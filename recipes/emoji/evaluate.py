@@ -49,13 +49,13 @@ from measure import (
     retrieval_figures,
     style_figures,
 )
-from metrics import nearest
 from pictures import FAILURES, NEAREST, failures_sheet, nearest_sheet, save_sheet
 from PIL import Image
 from train_judge import load_judge
 
 import galip
 from galip.captions import clean_caption
+from galip.evaluation.memorisation import nearest
 from galip.loading import load_clip
 from galip.models.clip_vision import FrozenCLIPVision
 from galip.models.text import CLIPSentenceEncoder
@@ -112,7 +112,7 @@ def as_image(picture: torch.Tensor) -> Image.Image:
 def save_sheets(folder: Path, parts: dict[str, Part], train: Pictures, gallery: torch.Tensor) -> None:
     """Write the two sheets: nearest training pictures, and failures of each part in equal number."""
     shown = parts["train"]
-    distances, numbers = nearest(shown.drawn.unit[:SHOWN_NEAREST], gallery, 3)
+    distances, numbers = nearest(shown.drawn.unit[:SHOWN_NEAREST].numpy(), gallery.numpy(), 3)
     rows = [
         (
             as_image(shown.pictures[i]),

@@ -1,4 +1,4 @@
-"""What `evaluate.py` and `curve.py` measure of a model: pictures are drawn, the judge looks, `metrics.py` counts."""
+"""What `evaluate.py` and `curve.py` measure: pictures are drawn, the judge looks, `galip.evaluation` counts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from common import STYLES, Pictures, Teacher, load_pictures, to_float
-from metrics import LinearProbe, frechet, mean_of, mean_pairwise, nearer_captions, nearest, ratio_of, top1_chances
+from metrics import LinearProbe, figure
 from synonyms import check_synonyms, read_synonyms, synonym_pictures
 from train_judge import Judge
 
 import galip
+from galip.evaluation.intervals import bootstrap_mean, bootstrap_ratio
+from galip.evaluation.memorisation import nearest
+from galip.evaluation.metric_diversity import diversity
+from galip.evaluation.metric_fid import frechet_from
+from galip.evaluation.metric_r_precision import nearer_captions, right_caption_chances
+from galip.evaluation.statistics import Moments
 from galip.outputs import to_uint8
 
 AMONG = 100
@@ -76,8 +83,8 @@ def look(judge: Judge, images: torch.Tensor) -> Seen:
     """The judge's view of uint8 pictures [N, 3, 64, 64]."""
     vectors, manner = [], []
     for part in images.split(256):
-        maps = judge.activations(to_float(part))
-        vectors.append(judge.vectors(maps[-1]))
+        maps = judge.pictures.activations(to_float(part))
+        vectors.append(judge.pictures.vectors(maps[-1]))
         flat = [level.flatten(2) for level in maps]
         manner.append(torch.cat([*(level.mean(2) for level in flat), *(level.std(2) for level in flat)], dim=1))
     return Seen(torch.cat(vectors), torch.cat(manner))
@@ -120,7 +127,8 @@ class Part:
     @property
     def nearer(self) -> torch.Tensor:
         """How many of all captions are nearer to each drawn picture than its own, as a share of them: [N]."""
-        return nearer_captions(self.drawn.vectors, self.texts) / len(self.texts)
+        nearer = nearer_captions(self.drawn.vectors.numpy(), self.texts.numpy(), self.data.canonical)
+        return torch.from_numpy(nearer) / len(self.texts)
 
 
 def examine(judge: Judge, teacher: Teacher, draw: Drawer, data: Pictures) -> Part:
@@ -131,11 +139,17 @@ def examine(judge: Judge, teacher: Teacher, draw: Drawer, data: Pictures) -> Par
     return Part(data, look(judge, data.images), look(judge, pictures), pictures, texts)
 
 
+def chances(images: torch.Tensor, texts: torch.Tensor, data: Pictures, among: int) -> np.ndarray:
+    """The chance, [N], that each picture's canonical caption is the nearest of `among`, from vectors [N, D]."""
+    return right_caption_chances(images.numpy(), texts.numpy(), data.canonical, among)
+
+
 def retrieval_figures(part: Part, among: int = AMONG) -> Figures:
     """How often the right caption is the nearest of `among`, for drawn and for real pictures, and the ratio of both."""
-    drawn, real = (top1_chances(seen.vectors, part.texts, among) for seen in (part.drawn, part.real))
+    drawn, real = (chances(seen.vectors, part.texts, part.data, among) for seen in (part.drawn, part.real))
     counted: Figures = {"captions": len(part.texts), "among": min(among, len(part.texts))}
-    return counted | {"drawn": mean_of(drawn), "real": mean_of(real), "drawn / real": ratio_of(drawn, real)}
+    found = {"drawn": bootstrap_mean(drawn), "real": bootstrap_mean(real), "drawn / real": bootstrap_ratio(drawn, real)}
+    return counted | {name: figure(estimate) for name, estimate in found.items()}
 
 
 def style_figures(train: Pictures, seen: Seen, held_out: list[Part], naming: list[Part]) -> Figures:
@@ -150,8 +164,11 @@ def style_figures(train: Pictures, seen: Seen, held_out: list[Part], naming: lis
     real = torch.cat([probe(part.real.manner) == styles_of(part.data) for part in held_out])
     drawn = torch.cat([probe(part.drawn.manner) == styles_of(part.data) for part in naming])
     asked = torch.cat([styles_of(part.data) for part in naming])
-    by_style = {style: mean_of(drawn[asked == number]) for number, style in enumerate(STYLES) if number in asked}
-    return {"real held-out": mean_of(real), "drawn": mean_of(drawn), "drawn, by style": by_style}
+    by_style = {
+        style: figure(bootstrap_mean(drawn[asked == number])) for number, style in enumerate(STYLES) if number in asked
+    }
+    overall = {"real held-out": figure(bootstrap_mean(real)), "drawn": figure(bootstrap_mean(drawn))}
+    return overall | {"drawn, by style": by_style}
 
 
 def frechet_figures(judge: Judge, draw: Drawer, train: Pictures, held_out: Pictures, half: int) -> Figures:
@@ -173,9 +190,11 @@ def frechet_figures(judge: Judge, draw: Drawer, train: Pictures, held_out: Pictu
         rows = [held_out.rows[i] for i in chosen.tolist()] + train.rows[fill]
         sides.append(Pictures(torch.cat([held_out.images[chosen], train.images[fill]]), rows))
     asked, reference = sides
-    real = look(judge, reference.images).vectors
-    floor = frechet(look(judge, asked.images).vectors, real)
-    distance = frechet(look(judge, draw(asked.canonical)).vectors, real)
+    real, other, drawn = (
+        Moments.of(look(judge, images).vectors.numpy())
+        for images in (reference.images, asked.images, draw(asked.canonical))
+    )
+    floor, distance = frechet_from(other, real), frechet_from(drawn, real)
     return {
         "pictures on each side": len(asked.rows),
         "real, held-out among them": len(held_out.rows),
@@ -207,8 +226,8 @@ def diversity_figures(judge: Judge, draw: Drawer, data: Pictures, emoji: int) ->
         "pixels": lambda images: to_float(images).flatten(1),
     }
     for name, space in spaces.items():
-        between = [mean_pairwise(space(group.flatten(0, 1)).unflatten(0, group.shape[:2])) for group in (drawn, real)]
-        figures[name] = ratio_of(*between)
+        vectors = (space(group.flatten(0, 1)).unflatten(0, group.shape[:2]).numpy() for group in (drawn, real))
+        figures[name] = figure(diversity(*vectors))
     return figures
 
 
@@ -221,7 +240,7 @@ def nearest_figures(gallery: torch.Tensor, drawn: torch.Tensor, held_out: torch.
     """
     figures: Figures = {}
     for name, vectors in {"drawn": drawn, "real held-out": held_out}.items():
-        distance = nearest(vectors, gallery, 1)[0][:, 0]
+        distance = torch.from_numpy(nearest(vectors.numpy(), gallery.numpy())[0][:, 0])
         figures[name] = {"median": float(distance.median()), "5% are nearer than": float(distance.quantile(0.05))}
     return figures
 
@@ -244,5 +263,6 @@ def clip_figures(
             seen = torch.cat([see(to_float(images)) for images in part.images.split(256)])
             said = read(part.canonical)
         for among in numbers:
-            figures[f"{name}, top-1 of {min(among, len(said))}"] = mean_of(top1_chances(seen, said, among))
+            estimate = bootstrap_mean(chances(seen, said, part, among))
+            figures[f"{name}, top-1 of {min(among, len(said))}"] = figure(estimate)
     return figures

@@ -25,6 +25,8 @@ from common import WORK, Pictures, Teacher, index_captions, load_pictures, retri
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from galip.evaluation.extractor_judge import PictureJudge
+
 TEACHER_DIM = 384
 SHIFT = 0.1
 """Pictures are moved by up to twice this part of their side, and zoomed by up to this part."""
@@ -45,33 +47,13 @@ class Judge(nn.Module):
         super().__init__()
         self.config = {"width": width, "dim": dim, "dropout": dropout}
         self.dropout = dropout
-        stages: list[nn.Module] = []
-        channels = 3
-        for stage in range(4):  # 64 -> 32 -> 16 -> 8 -> 4
-            out = width * 2**stage
-            stages += [nn.Conv2d(channels, out, 4, stride=2, padding=1), nn.GroupNorm(8, out), nn.GELU()]
-            stages += [nn.Conv2d(out, out, 3, padding=1, groups=out // 8), nn.GroupNorm(8, out), nn.GELU()]
-            channels = out
-        self.pictures = nn.Sequential(*stages, nn.Flatten(), nn.Linear(channels * 16, dim))
+        self.pictures = PictureJudge(width, dim, dropout)
         self.texts = nn.Sequential(nn.Linear(TEACHER_DIM, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
-    def activations(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Maps [B, C, S, S] after each of the eight convolutions, 32 to 4 pixels wide."""
-        maps, hidden = [], images.contiguous(memory_format=torch.channels_last)
-        for layer in self.pictures[:-2]:
-            hidden = layer(hidden)
-            if isinstance(layer, nn.GELU):
-                maps.append(hidden)
-        return maps
-
-    def vectors(self, last: torch.Tensor) -> torch.Tensor:
-        """Vectors [B, dim] from the last of the maps, not normalised."""
-        return self.pictures[-1](F.dropout(last.flatten(1), self.dropout, self.training))
-
     def see(self, images: torch.Tensor) -> torch.Tensor:
         """Unit vectors [B, dim] of pictures."""
-        return F.normalize(self.vectors(self.activations(images)[-1]), dim=1)
+        return F.normalize(self.pictures(images), dim=1)
 
     def read(self, taught: torch.Tensor) -> torch.Tensor:
         """Unit vectors [B, dim] of MiniLM vectors."""

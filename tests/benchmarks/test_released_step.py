@@ -16,9 +16,9 @@ from models import tiny
 from torch import Tensor
 
 from galip.data.samples import Batch, sample_noise
+from galip.processes import Processes
 from galip.training.config import TrainConfig
 from galip.training.networks import Networks
-from galip.training.parallel import Processes
 from galip.training.step import GANStep
 from galip.training.text_vectors import RunSentences
 

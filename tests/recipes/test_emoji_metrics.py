@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import math
 import sys
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tiny
@@ -18,6 +17,8 @@ import torch
 import torch.nn.functional as F
 import yaml
 from PIL import Image
+
+from galip.evaluation.intervals import bootstrap_mean
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "emoji"
 MODULES = ("common", "curve", "evaluate", "export", "measure", "metrics", "pictures", "synonyms", "train_judge")
@@ -40,54 +41,20 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 # ---- numbers
 
 
-def test_top1_chances_are_those_of_every_choice_of_captions(recipe: SimpleNamespace) -> None:
-    images, texts = noise(8, 3), noise(8, 3, seed=1) + 0.5 * noise(8, 3)
-    nearness = F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
-    for among in (1, 3, 8):
-        expected = []
-        for picture in range(8):
-            others = [caption for caption in range(8) if caption != picture]
-            choices = list(combinations(others, among - 1))
-            won = [all(nearness[picture, picture] >= nearness[picture, o] for o in choice) for choice in choices]
-            expected.append(sum(won) / len(won))
-        chances = recipe.metrics.top1_chances(images, texts, among)
-        assert chances.tolist() == pytest.approx(expected, abs=1e-9)
-    assert torch.equal(recipe.metrics.top1_chances(images, texts, 100), recipe.metrics.top1_chances(images, texts, 8))
-
-
-def test_top1_chances_are_what_drawing_captions_at_random_gives(recipe: SimpleNamespace) -> None:
+def test_the_chance_is_what_the_recipes_own_drawing_of_captions_gives(recipe: SimpleNamespace) -> None:
     texts = noise(400, 16)
     images = texts + noise(400, 16, seed=1)
-    exact = recipe.metrics.top1_chances(images, texts, 100).mean().item()
+    data = recipe.common.Pictures(torch.zeros(400, 1), [{"captions": [f"caption {n}"]} for n in range(400)])
+    exact = recipe.measure.chances(images, texts, data, 100).mean()
     assert 0.2 < exact < 0.95
     assert recipe.common.retrieval(images, texts, 100, trials=200) == pytest.approx(exact, abs=0.01)
 
 
-def test_intervals(recipe: SimpleNamespace) -> None:
-    hits = (torch.arange(400) % 4 == 0).double()
-    estimate = recipe.metrics.mean_of(hits)
-    spread = 1.96 * math.sqrt(0.25 * 0.75 / 400)
-    assert estimate["value"] == 0.25
-    assert (estimate["low"], estimate["high"]) == pytest.approx((0.25 - spread, 0.25 + spread), abs=0.008)
-    assert recipe.metrics.mean_of(hits) == estimate
-    # Pictures are resampled whole: what is half of the other everywhere is half of it in every sample.
-    values = torch.rand(50, generator=torch.Generator().manual_seed(0)) + 0.1
-    ratio = recipe.metrics.ratio_of(values / 2, values)
-    assert list(ratio.values()) == pytest.approx([0.5, 0.5, 0.5])
-
-
-def test_frechet(recipe: SimpleNamespace) -> None:
-    frechet = recipe.metrics.frechet
-    first, second = noise(500, 6) @ noise(6, 6, seed=2), noise(400, 6, seed=1) @ noise(6, 6, seed=3)
-    assert frechet(first, first) == pytest.approx(0, abs=1e-9)
-    assert frechet(first, first + torch.tensor([3.0, 4.0, 0, 0, 0, 0])) == pytest.approx(25, rel=1e-5)
-    a, b = torch.cov(first.double().T), torch.cov(second.double().T)
-    cross = torch.linalg.eigvals(a @ b).real.sqrt().sum()  # the trace of (a b)^1/2, which need not be symmetric
-    gap = (first.double().mean(0) - second.double().mean(0)).square().sum()
-    assert frechet(first, second) == pytest.approx(float(gap + a.trace() + b.trace() - 2 * cross), rel=1e-9)
-    assert frechet(second, first) == pytest.approx(frechet(first, second), rel=1e-9)
-    # Fewer pictures than numbers: the covariance is singular.
-    assert frechet(first[:4], first[:4]) == pytest.approx(0, abs=1e-5)
+def test_figures_are_written_as_they_are(recipe: SimpleNamespace) -> None:
+    estimate = bootstrap_mean(torch.arange(400) % 4 == 0)
+    figure = recipe.metrics.figure(estimate)
+    assert figure == {"value": 0.25, "low": estimate.low, "high": estimate.high}
+    assert recipe.metrics.figure(bootstrap_mean([0.5])) == {"value": 0.5}
 
 
 def test_linear_probe(recipe: SimpleNamespace) -> None:
@@ -97,14 +64,6 @@ def test_linear_probe(recipe: SimpleNamespace) -> None:
     assert (probe(features[200:]) == classes[200:]).float().mean() > 0.98
     blind = recipe.metrics.LinearProbe(noise(200, 2), classes[:200])
     assert (blind(noise(100, 2, seed=1)) == 2).float().mean() > 0.95  # of nothing it makes the commonest
-
-
-def test_distances(recipe: SimpleNamespace) -> None:
-    square = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
-    distances = recipe.metrics.mean_pairwise(torch.stack([square, 2 * square]))
-    assert distances.tolist() == pytest.approx([(4 + 2 * math.sqrt(2)) / 6, (4 + 2 * math.sqrt(2)) / 3])
-    found, numbers = recipe.metrics.nearest(torch.tensor([[0.1, 0.9]]), square, 2)
-    assert numbers.tolist() == [[1, 0]] and found[0, 0].item() == pytest.approx(math.sqrt(0.02), rel=1e-6)
 
 
 # ---- synonyms
@@ -184,7 +143,7 @@ def test_the_judges_views_agree(recipe: SimpleNamespace, tmp_path: Path) -> None
     assert not torch.equal(judge.see(images), judge.see(images))  # dropout, in training only
     judge.eval()
     assert torch.allclose(judge.see(images), F.normalize(judge.pictures(images), dim=1), atol=1e-5)
-    assert [level.shape[1] for level in judge.activations(images)] == [8, 8, 16, 16, 32, 32, 64, 64]
+    assert [level.shape[1] for level in judge.pictures.activations(images)] == [8, 8, 16, 16, 32, 32, 64, 64]
     seen = recipe.measure.look(judge, ((images + 1) * 127.5).round().to(torch.uint8))
     assert torch.allclose(seen.unit, judge.see(images), atol=0.02) and seen.manner.shape == (3, 2 * 240)
     train_judge.save_file(judge.state_dict(), tmp_path / "judge.safetensors")
@@ -241,10 +200,16 @@ def world(recipe: SimpleNamespace) -> SimpleNamespace:
     return SimpleNamespace(judge=judge, teacher=teacher, train=train, held_out=held_out, every=part(order))
 
 
+def readable(part: Any) -> Any:
+    """The same with captions that say something: their vectors are near those of the real pictures."""
+    seen = part.real.vectors
+    return replace(part, texts=seen + seen.std(0) * noise(*seen.shape))
+
+
 def test_a_perfect_model_draws_level_with_real_pictures(recipe: SimpleNamespace, world: SimpleNamespace) -> None:
     measure, draw = recipe.measure, Perfect(world.train, world.held_out)
-    part = measure.examine(world.judge, world.teacher, draw, world.held_out)
-    figures = measure.retrieval_figures(replace(part, texts=part.real.vectors + noise(40, 16)))
+    part = readable(measure.examine(world.judge, world.teacher, draw, world.held_out))
+    figures = measure.retrieval_figures(part)
     assert figures["captions"] == figures["among"] == 40 and 0 < figures["real"]["value"] < 1
     assert figures["drawn"] == figures["real"] and figures["drawn / real"]["value"] == 1
     style = measure.style_figures(world.train, measure.look(world.judge, world.train.images), [part], [part])
@@ -259,7 +224,7 @@ def test_a_perfect_model_draws_level_with_real_pictures(recipe: SimpleNamespace,
 
 def test_a_model_that_heeds_neither_caption_nor_seed(recipe: SimpleNamespace, world: SimpleNamespace) -> None:
     measure, draw = recipe.measure, lambda captions, seed=0: world.train.images[:1].expand(len(captions), -1, -1, -1)
-    part = measure.examine(world.judge, world.teacher, draw, world.held_out)
+    part = readable(measure.examine(world.judge, world.teacher, draw, world.held_out))
     assert measure.retrieval_figures(part)["drawn"]["value"] == pytest.approx(1 / 40)
     frechet = measure.frechet_figures(world.judge, draw, world.train, world.held_out, 60)
     assert frechet["pictures on each side"] == 60 and frechet["drawn / real"] > 2
@@ -355,7 +320,7 @@ def test_the_card_is_filled_from_the_figures(
     recipe: SimpleNamespace, world: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measure, draw = recipe.measure, Perfect(world.train, world.held_out)
-    part = measure.examine(world.judge, world.teacher, draw, world.held_out)
+    part = readable(measure.examine(world.judge, world.teacher, draw, world.held_out))
     gallery = measure.look(world.judge, world.train.images)
     kinds = ("train", "held_out_pairs", "held_out_emoji", "synonyms")
     figures = {

@@ -20,9 +20,11 @@ from galip.errors import GalipError
 COMMANDS = {
     "generate": "Draw pictures from captions.",
     "info": "Say what a model is made of and trained on.",
+    "export": "Write a model for an engine that draws without torch.",
     "convert": "Read and write the GALIP authors' checkpoints.",
     "data": "Prepare captioned pictures for training, and look at them.",
     "train": "Train a model on captioned pictures.",
+    "evaluate": "Measure a model by a named protocol; compare results.",
 }
 """Each command and its line in `galip --help`.
 

@@ -80,6 +80,10 @@ class CaptionedFolder:
         record = self.records[number]
         return decode_rgb(record.path, str(record.path), needed), record.captions
 
+    def captions_at(self, number: int) -> tuple[str, ...]:
+        """A record's captions: see `galip.data.source.Pictures`."""
+        return self.records[number].captions
+
     def name_of(self, number: int) -> str:
         """Path of the picture."""
         return str(self.records[number].path)

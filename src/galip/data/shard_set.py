@@ -107,9 +107,13 @@ class ShardSet:
         """Read a picture and its captions: see `galip.data.source.Pictures`."""
         place, shard = self._place(number)
         name = self.name_of(number)
-        captions = self._captions(place, shard, name)
+        captions = self.captions_at(number)
         content = self._content(shard, place.image_offset, place.image_size, name)
         return decode_rgb(io.BytesIO(content), name, needed), captions
+
+    def captions_at(self, number: int) -> tuple[str, ...]:
+        """A record's captions: see `galip.data.source.Pictures`."""
+        return self._captions(*self._place(number), self.name_of(number))
 
     def name_of(self, number: int) -> str:
         """Path of the shard and, after a colon, the record's key."""
@@ -125,7 +129,7 @@ class ShardSet:
         count = 0
         for number in range(len(self)):
             try:
-                captions = self._captions(*self._place(number), self.name_of(number))
+                captions = self.captions_at(number)
             except BrokenRecordError:
                 continue
             seen.update(captions)
@@ -139,7 +143,7 @@ class ShardSet:
         found: dict[str, None] = {}
         for number in spread(count, len(self)):
             try:
-                found[self._captions(*self._place(number), self.name_of(number))[0]] = None
+                found[self.captions_at(number)[0]] = None
             except BrokenRecordError:
                 continue
         return list(found)

@@ -63,6 +63,13 @@ class Pictures(Protocol):
             BrokenRecordError: one of the two cannot be had.
         """
 
+    def captions_at(self, number: int) -> tuple[str, ...]:
+        """A record's captions as `read` gives them, without decoding its picture.
+
+        Raises:
+            BrokenRecordError: there is none.
+        """
+
     def name_of(self, number: int) -> str:
         """What a message calls the record: its file, or its shard and key."""
 

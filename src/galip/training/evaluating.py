@@ -8,8 +8,8 @@ from torch import Tensor
 
 from galip.models.generator import MateGenerator
 from galip.noise import noise
+from galip.processes import Processes
 from galip.training.networks import Networks
-from galip.training.parallel import Processes
 
 _AT_ONCE = 32
 

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from galip.data.samples import Batch, sample_noise
 from galip.models.discriminator import MateDiscriminator
+from galip.processes import Processes
 from galip.training import objective
 from galip.training.augment import Augmentation, augmentations
 from galip.training.config import LossConfig, TrainConfig
 from galip.training.networks import Networks
-from galip.training.parallel import Processes, caption_numbers
+from galip.training.parallel import caption_numbers
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from galip.models.text import SentenceEncoder
+from galip.processes import Processes
 from galip.training.networks import Networks
-from galip.training.parallel import Processes
 from galip.training.step import Sentences
 
 _BLOCK = 256

@@ -27,6 +27,7 @@ from galip.loading import no_progress_bars
 from galip.models.text import measure_scale
 from galip.noise import noise
 from galip.outputs import to_pil
+from galip.processes import Processes
 from galip.training.checkpoints import (
     Keep,
     best_checkpoint,
@@ -45,7 +46,7 @@ from galip.training.export import export_model
 from galip.training.guards import CollapseWatch, TrainingDiedError, broken_terms
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks, build_networks
-from galip.training.parallel import Processes, share_of_batch
+from galip.training.parallel import share_of_batch
 from galip.training.reporting import Averages, NoLog, ProgressLine, RunLog, check_trackers, environment, save_grid
 from galip.training.resuming import differences, random_state, set_random_state
 from galip.training.schedule import rate_factor
@@ -80,7 +81,7 @@ class Trainer:
         self._trackers = check_trackers(run.trackers)
         if run.threads:
             torch.set_num_threads(run.threads)
-        self.processes = Processes(run.device)
+        self.processes = Processes(run.device, "run.device")
         checkpoint = self.processes.from_main(lambda: place_to_start(out, resume))
         self.device = self.processes.device
         if self.device.type == "cpu":

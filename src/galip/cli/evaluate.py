@@ -1,0 +1,182 @@
+"""`galip evaluate`: a model and a protocol to a number that says what it is; results side by side; a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from galip.errors import InputError
+
+if TYPE_CHECKING:
+    from galip.evaluation.features import Progress
+
+
+def evaluate(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="A bundled name, a folder, a hub id; pictures drawn earlier; with --compare, result files."
+        ),
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="What is measured, and how; --list names them.")] = "custom",
+    data: Annotated[str, typer.Option(help="Captioned real pictures: a folder or shards.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the result here, a .json.")] = None,
+    metrics: Annotated[str, typer.Option(help="Only these metrics, by commas; --list names them.")] = "",
+    prompts: Annotated[
+        list[str] | None, typer.Option(help="Also draw a prompt suite (general, emoji) or a file of prompts.")
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(help="Statistics of real pictures: .npz with mu, sigma.")] = None,
+    training: Annotated[str, typer.Option(help="The training pictures, to look for copies of them.")] = "",
+    weights: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE: weights of a feature network, e.g. inception=inception.pth.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="FIELD=VALUE of the protocol custom, e.g. pictures=5000.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with plots and pictures here, an .html.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare result files instead.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="List protocols, metrics and prompt suites.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures drawn at once; changes no number.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    cache: Annotated[
+        Path | None, typer.Option(help="Where features of real pictures are kept; default: the user's cache.")
+    ] = None,
+) -> None:
+    """Evaluate a model by a named protocol, or compare results.
+
+    Exactly the protocol's pictures are drawn, each from its own seed, so the numbers do not depend on batch size,
+    processes or hardware. Interrupted, the same command goes on. Several processes: accelerate launch -m galip
+    evaluate ..., or torchrun -m galip evaluate ...
+    """
+    if list_all:
+        _list()
+        return
+    if not models:
+        raise InputError("name a model, e.g. galip evaluate emoji-64 --protocol emoji64; --list shows the protocols")
+    if report is not None and report.suffix != ".html":
+        raise InputError(f"{report}: a report is an .html file; name it so")
+    if compare:
+        given = {"--data": data, "--out": out, "--metrics": metrics, "--prompts": prompts, "--set": settings}
+        given |= {"--reference": reference, "--training": training, "--weights": weights}
+        if extra := [name for name, value in given.items() if value]:
+            raise InputError(f"{extra[0]} makes no sense with --compare, which reads results only")
+        _show([Path(name) for name in models], report)
+        return
+    if len(models) > 1:
+        raise InputError(f"{len(models)} models are given; evaluate one at a time, then use --compare on the results")
+    if report is not None and out is None:
+        raise InputError("--report shows what lies beside a result: give --out RESULT.json too")
+
+    from galip.evaluation.evaluation import Against
+    from galip.evaluation.protocols import get_protocol
+    from galip.evaluation.running import evaluate as run
+    from galip.evaluation.running import resolved
+    from galip.processes import Processes
+
+    against = Against(data, reference, training, tuple(prompts or ()), _pairs("--weights", weights), cache)
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    rules = resolved(get_protocol(protocol), against, _values(settings), names)
+    processes = Processes(device, "--device")
+    with _bar(processes.is_main) as progress:
+        result = run(models[0], rules, against, out=out, batch_size=batch_size, processes=processes, progress=progress)
+    if result is None:
+        return
+    from rich.console import Console
+
+    from galip.evaluation.comparison import compare as table
+
+    Console().print(table([result]))
+    if out is not None:
+        typer.echo(f"{out}: {result.n_drawn:,} pictures, {result.seconds:.0f} s")
+    if report is not None and out is not None:
+        _report([out], report)
+
+
+def _show(paths: list[Path], report: Path | None) -> None:
+    from rich.console import Console
+
+    from galip.evaluation.comparison import compare as table
+    from galip.evaluation.result import read_result
+
+    Console().print(table([read_result(path) for path in paths]))
+    if report is not None:
+        _report(paths, report)
+
+
+def _report(paths: list[Path], out: Path) -> None:
+    from galip.evaluation.report import write_report
+
+    write_report(paths, out)
+    typer.echo(f"{out}: open it in a browser; it needs no network")
+
+
+def _list() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from galip.evaluation.protocols import METRICS, PROTOCOLS
+    from galip.evaluation.suites import read_suite, suite_names
+
+    table = Table(box=None, padding=(0, 2, 1, 0), header_style="bold")
+    for title in ("protocol", "what it is", "metrics"):
+        table.add_column(title, overflow="fold")
+    for name, rules in PROTOCOLS.items():
+        table.add_row(name, rules.about + (f" Data: {rules.split}." if rules.split else ""), ", ".join(rules.metrics))
+    console = Console()
+    console.print(table)
+    console.print(f"metrics: {', '.join(METRICS)}")
+    suites = (f"{name} ({', '.join(read_suite(name).categories)})" for name in suite_names())
+    console.print(f"prompt suites: {'; '.join(suites)}")
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not (equals and name and value):
+            raise InputError(f"{option} {text}: write NAME=VALUE")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _values(given: list[str] | None) -> dict[str, Any]:
+    import yaml
+
+    values: dict[str, Any] = {}
+    for name, text in _pairs("--set", given).items():
+        if name in ("name", "metrics", "reference", "captions"):
+            raise InputError(f"--set {name}: use the option for it (--metrics, --reference, --prompts), or Python")
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {name}={text}: no value can be read from it") from error
+    return values
+
+
+class _bar:  # noqa: N801 (used as a function)
+    """A progress bar with the time that is left, on the main process's terminal."""
+
+    def __init__(self, shown: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bars = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def _tell(self, what: str, done: int, total: int) -> None:
+        if not total:
+            return
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total)
+        self._bars.update(self._tasks[what], completed=done, total=total)

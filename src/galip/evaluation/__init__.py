@@ -1,0 +1,54 @@
+"""Evaluation that says exactly what its numbers are: named protocols, exact sample counts, intervals, floors, flags."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from galip.evaluation.comparison import compare as compare
+    from galip.evaluation.evaluation import Against as Against
+    from galip.evaluation.evaluation import Evaluation as Evaluation
+    from galip.evaluation.protocols import PROTOCOLS as PROTOCOLS
+    from galip.evaluation.protocols import Protocol as Protocol
+    from galip.evaluation.protocols import get_protocol as get_protocol
+    from galip.evaluation.protocols import register as register
+    from galip.evaluation.report import write_report as write_report
+    from galip.evaluation.result import Result as Result
+    from galip.evaluation.result import read_result as read_result
+    from galip.evaluation.running import evaluate as evaluate
+
+# Imported when they are asked for: the networks that look cost seconds.
+_HOMES = {
+    "Against": "evaluation",
+    "Evaluation": "evaluation",
+    "evaluate": "running",
+    "compare": "comparison",
+    "PROTOCOLS": "protocols",
+    "Protocol": "protocols",
+    "get_protocol": "protocols",
+    "register": "protocols",
+    "write_report": "report",
+    "Result": "result",
+    "read_result": "result",
+}
+
+__all__ = [  # noqa: RUF022 (by subject)
+    "evaluate",
+    "Evaluation",
+    "Against",
+    "Protocol",
+    "PROTOCOLS",
+    "get_protocol",
+    "register",
+    "Result",
+    "read_result",
+    "compare",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

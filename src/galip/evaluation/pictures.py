@@ -1,0 +1,153 @@
+"""The pictures that are compared: drawn ones, real ones, both of one size, and 8-bit unless the protocol forbids it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from galip.data.pictures import as_array, resize_and_crop
+from galip.data.source import Pictures
+from galip.errors import GalipError
+from galip.evaluation.extractors import full_precision
+from galip.evaluation.plan import Asked
+from galip.outputs import to_uint8
+from galip.pipeline import GALIPPipeline
+
+
+class Drawn(Protocol):
+    """What is evaluated: something that has a picture for each row of a plan.
+
+    Attributes:
+        name: as the user gave it.
+        digest: of what decides over its pictures.
+        images_seen: in training; None where that is unknown.
+    """
+
+    name: str
+    digest: str
+    images_seen: int | None
+
+    @property
+    def size(self) -> int:
+        """Side of its pictures in pixels, before anything is resized; 0 where they are of several."""
+
+    def draw(self, rows: Sequence[Asked]) -> Tensor:
+        """The pictures [B, 3, S, S] of `rows`: uint8, or floats in [0, 1] that were clamped and not quantised.
+
+        Raises:
+            GalipError: a picture holds numbers that are not finite, or cannot be read.
+        """
+
+
+class DrawnByModel:
+    """A pipeline's pictures, each from its caption and its seed alone.
+
+    Args:
+        pipe: the pipeline.
+        name: as the user gave it.
+        digest: of its weights.
+        images_seen: in training, if that is known.
+        batch_size: pictures drawn at once; it changes speed and memory, not pictures.
+        truncation: multiplies the noise.
+    """
+
+    def __init__(
+        self,
+        pipe: GALIPPipeline,
+        name: str,
+        digest: str,
+        images_seen: int | None = None,
+        batch_size: int = 16,
+        truncation: float = 1.0,
+    ) -> None:
+        self.pipe, self.name, self.digest, self.images_seen = pipe, name, digest, images_seen
+        self.batch_size, self.truncation = batch_size, truncation
+
+    @property
+    def size(self) -> int:
+        return int(self.pipe.generator.image_size)
+
+    def draw(self, rows: Sequence[Asked]) -> Tensor:
+        parts = self.pipe.stream(
+            [row.caption for row in rows],
+            seed=[row.seed for row in rows],
+            batch_size=self.batch_size,
+            truncation=self.truncation,
+            output_type="pt",
+        )
+        with full_precision(self.pipe.generator.device.type):  # the same pictures on any hardware
+            return torch.cat([part.images for part in parts])
+
+
+class DrawnPictures:
+    """Pictures that somebody drew earlier, with the captions that they were drawn for.
+
+    Args:
+        source: the captioned pictures; row i of a plan is record i.
+        name: as the user gave it.
+        size: side in pixels to which they are brought.
+    """
+
+    images_seen: int | None = None
+
+    def __init__(self, source: Pictures, name: str, size: int) -> None:
+        self.source, self.name, self.digest, self._size = source, name, source.digest[:16], size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def draw(self, rows: Sequence[Asked]) -> Tensor:
+        return real_pictures(self.source, [row.number for row in rows], self._size)
+
+
+def real_pictures(source: Pictures, numbers: Sequence[int], resolution: int) -> Tensor:
+    """Real pictures as every protocol sees them: shorter side to `resolution`, antialiased bicubic, centre crop.
+
+    Args:
+        source: the captioned pictures.
+        numbers: of the records.
+        resolution: side in pixels.
+
+    Returns:
+        uint8 [B, 3, resolution, resolution].
+
+    Raises:
+        BrokenRecordError: a picture cannot be read. None is passed over: N would not be N.
+    """
+    pictures = []
+    for number in numbers:
+        picture, _ = source.read(number)
+        pictures.append(as_array(resize_and_crop(picture, resolution, resolution, (0.5, 0.5))))
+    return torch.from_numpy(np.stack(pictures))
+
+
+def at_resolution(pictures: Tensor, resolution: int, quantise: bool) -> Tensor:
+    """Drawn pictures as a protocol compares them.
+
+    Args:
+        pictures: [B, 3, S, S], uint8 or floats in [0, 1].
+        resolution: side in pixels; where it differs from S, antialiased bicubic before quantising.
+        quantise: whether floats become 8-bit.
+
+    Returns:
+        uint8, or fp32 in [0, 1] without `quantise`.
+    """
+    if pictures.dtype == torch.uint8:
+        if pictures.shape[-1] == resolution:
+            return pictures if quantise else pictures.float() / 255
+        pictures = pictures.float() / 255
+    pictures = pictures.float()
+    if not pictures.isfinite().all():
+        raise GalipError("a drawn picture holds numbers that are not finite: the model's weights are broken")
+    if pictures.shape[-1] != resolution:
+        pictures = F.interpolate(pictures, (resolution, resolution), mode="bicubic", antialias=True).clamp(0, 1)
+    if not quantise:
+        return pictures
+    as_bytes = to_uint8(pictures.permute(0, 2, 3, 1).cpu().numpy())  # [B, 3, H, W] -> [B, H, W, 3]
+    return torch.from_numpy(as_bytes).permute(0, 3, 1, 2).contiguous()

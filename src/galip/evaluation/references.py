@@ -1,0 +1,63 @@
+"""Features of real pictures: computed once, kept in a cache, taken from a bundle, or known by their statistics only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from galip.data.source import Pictures
+from galip.evaluation.extractors import FeatureExtractor
+from galip.evaluation.features import Progress, look_at_pictures
+from galip.evaluation.pictures import real_pictures
+from galip.evaluation.stores import FeatureStore
+from galip.processes import Processes
+
+
+def cache_folder() -> Path:
+    """Where features of real pictures are kept: $GALIP_CACHE, or galip in the user's cache folder."""
+    if named := os.environ.get("GALIP_CACHE"):
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "galip"
+
+
+class RealFeatures:
+    """The features of chosen pictures of a source, by network, in the cache.
+
+    They depend on the pictures, their size and the network alone, and are named by these: a second evaluation on the
+    same data finds them, an interrupted one goes on, and another process count makes no difference.
+
+    Args:
+        source: the captioned pictures.
+        records: which, in order.
+        resolution: side in pixels that they are brought to.
+        cache: the cache's folder.
+    """
+
+    def __init__(self, source: Pictures, records: Sequence[int], resolution: int, cache: Path) -> None:
+        self.source, self.records, self.resolution = source, list(records), resolution
+        about = [source.digest, self.records, resolution]
+        name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+        self.folder = cache / "evaluation" / name
+
+    def store(self, extractor: FeatureExtractor) -> FeatureStore:
+        """Where a network's features are."""
+        named = f"{extractor.name}-{extractor.digest}".rstrip("-")
+        return FeatureStore(self.folder / named, len(self.records), extractor.dim)
+
+    def compute(
+        self, extractors: Mapping[str, FeatureExtractor], processes: Processes, progress: Progress, what: str
+    ) -> dict[str, FeatureStore]:
+        """The features in every one of `extractors`, by their names there; computed where the cache has them not."""
+        looking = {space: (extractor, self.store(extractor)) for space, extractor in extractors.items()}
+
+        def pictures(rows: range) -> Tensor:
+            return real_pictures(self.source, [self.records[row] for row in rows], self.resolution)
+
+        look_at_pictures(pictures, looking, processes, progress, what)
+        return {space: store for space, (_, store) in looking.items()}

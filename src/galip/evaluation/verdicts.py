@@ -1,0 +1,196 @@
+"""What a reader must know before believing a number: broken pictures, small samples, copies, a biased judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galip.evaluation.measure import Measured, Seen
+from galip.evaluation.memorisation import Memorisation
+from galip.evaluation.pixel_facts import DEVIATION, SATURATED, hashes_of
+from galip.evaluation.plan import Plan
+from galip.evaluation.protocols import METRICS, Protocol
+from galip.evaluation.result import Flag
+
+FLAT = 0.01
+"""Standard deviation of a picture's values, in [0, 1], below which there is nothing to see in it."""
+
+SATURATION = 0.25
+"""So much larger a share of values at the ends of the range than in real pictures is suspicious."""
+
+TOO_NEAR = 0.25
+"""The floor is taken from half as many pictures, so a perfect model gets about half of it. What gets less than this
+share of it is made of the reference."""
+
+SAME = 0.02
+"""Mean distance between the pictures of one caption, by that between pictures of different ones: below, seeds do
+nothing."""
+
+
+def look_for_trouble(
+    protocol: Protocol,
+    plan: Plan,
+    drawn_facts: NDArray[np.float32],
+    real_facts: NDArray[np.float32] | None,
+    seen: Mapping[str, Seen],
+    measured: Measured,
+    own: set[str],
+    memorised: Memorisation | None,
+) -> list[Flag]:
+    """Flags of an evaluation, the gravest first.
+
+    Args:
+        protocol: the rules.
+        plan: what was drawn.
+        drawn_facts: `PixelFacts` of all drawn pictures, [N, 4].
+        real_facts: of the reference pictures, [M, 4], if they are known.
+        seen: what each network saw.
+        measured: the numbers.
+        own: spaces whose network is the CLIP that the generator looks through.
+        memorised: distances to the training pictures, if they are known.
+    """
+    flags = [Flag(level="warning", text=text) for text in plan.unlike]
+    compared = [row.number for row in plan.compared]
+    flags += _of_pixels(drawn_facts[compared], real_facts)
+    flags += _of_sizes(protocol, len(compared), seen)
+    flags += _of_captions(protocol, plan, own, seen, measured)
+    flags += _of_distances(measured)
+    if memorised is not None:
+        flags += _of_memory(memorised)
+    flags += [
+        Flag(level="invalid", about=name, text=f"could not be computed: {why}")
+        for name, why in measured.without.items()
+    ]
+    return sorted(flags, key=lambda flag: ("invalid", "warning", "note").index(flag.level))
+
+
+def _level(grave: bool) -> Literal["invalid", "warning"]:
+    return "invalid" if grave else "warning"
+
+
+def _of_pixels(drawn: NDArray[np.float32], real: NDArray[np.float32] | None) -> list[Flag]:
+    flags = []
+    count, hashes = len(drawn), hashes_of(drawn)
+    different = len(np.unique(hashes))
+    if different == 1 and count > 1:
+        flags.append(Flag(level="invalid", text=f"all {count} drawn pictures are the same: the generator is dead"))
+    elif different < 0.98 * count:
+        text = f"only {different} of {count} drawn pictures are different: the generator has collapsed, or repeats"
+        flags.append(Flag(level="warning", text=text))
+    if flat := int((drawn[:, DEVIATION] < FLAT).sum()):
+        level = _level(2 * flat > count)
+        flags.append(Flag(level=level, text=f"{flat} of {count} drawn pictures are of one colour"))
+    saturated, usual = float(drawn[:, SATURATED].mean()), 0.0 if real is None else float(real[:, SATURATED].mean())
+    if saturated > usual + SATURATION:
+        beside = "" if real is None else f", {usual:.0%} in real ones"
+        text = f"{saturated:.0%} of the drawn pictures' values are at the end of the range{beside}: saturated"
+        flags.append(Flag(level="warning", text=text))
+    copies = 0 if real is None else int(np.isin(hashes, hashes_of(real)).sum())
+    by_chance = 0.0 if real is None else count * len(real) / 2**32  # two pictures of one hash
+    if copies > 10 * by_chance:
+        level = _level(20 * copies > count)
+        text = f"{copies} of {count} drawn pictures are pictures of the reference, to the last bit"
+        flags.append(Flag(level=level, text=text))
+    return flags
+
+
+def _of_sizes(protocol: Protocol, drawn: int, seen: Mapping[str, Seen]) -> list[Flag]:
+    flags = []
+    for name in protocol.metrics:
+        metric, here = METRICS[name], seen[METRICS[name].space]
+        if metric.kind not in ("frechet", "kernel", "mmd", "manifold"):
+            continue
+        reference = len(here.reference) if here.reference is not None else None
+        if reference is None and here.statistics is not None:
+            reference = here.statistics.count
+        if metric.kind == "frechet":
+            dim, fewest = here.drawn.shape[1], min(drawn, reference or drawn)
+            if fewest <= dim:
+                text = f"{fewest} pictures for features of {dim} numbers: the covariance is singular and the number too"
+                flags.append(Flag(level="invalid", about=name, text=f"{text} large by an unknown amount; use more"))
+            elif fewest < 2 * dim:
+                text = f"{fewest} pictures for features of {dim} numbers: the number is too large by its sample's size"
+                flags.append(Flag(level="warning", about=name, text=text))
+        if reference is None:
+            text = "how many pictures the reference's statistics are of is not known"
+            flags.append(Flag(level="note", about=name, text=text))
+        elif reference != drawn and metric.kind == "frechet":
+            text = f"{drawn} drawn pictures are compared with {reference} real ones; its bias depends on both numbers"
+            flags.append(Flag(level="note" if protocol.reference == "all" else "warning", about=name, text=text))
+        if here.reference is None:
+            text = "no real-against-real floor: of the reference there are statistics only"
+            flags.append(Flag(level="note", about=name, text=text))
+    return flags
+
+
+def _of_captions(
+    protocol: Protocol, plan: Plan, own: set[str], seen: Mapping[str, Seen], measured: Measured
+) -> list[Flag]:
+    flags = []
+    for name in protocol.metrics:
+        metric = METRICS[name]
+        if metric.space in own and metric.kind != "diversity":
+            text = "by the CLIP that the generator looks through and was trained with: it flatters"
+            flags.append(Flag(level="warning", about=name, text=text))
+        if metric.kind == "r_precision" and name in measured.metrics:
+            small = [part for part, captions in _captions_of(plan).items() if 2 <= captions < protocol.among]
+            if small:
+                where = ", ".join(small)
+                text = f"among all captions where there are fewer than {protocol.among}: {where}"
+                flags.append(Flag(level="note", about=name, text=text))
+        if metric.kind == "diversity" and name in measured.metrics:
+            drawn = seen[metric.space].drawn
+            usual = _spread(drawn)
+            if measured.metrics[name].value < SAME * usual:
+                text = "pictures of one caption hardly differ from seed to seed: the noise has no effect"
+                flags.append(Flag(level="warning", about=name, text=text))
+    return flags
+
+
+def _captions_of(plan: Plan) -> dict[str, int]:
+    """How many different captions there are, in the whole and by category."""
+    captions = {"the whole": {row.caption for row in plan.compared}}
+    for row in plan.asked:
+        for group in row.groups:
+            captions.setdefault(group, set()).add(row.caption)
+    return {part: len(different) for part, different in captions.items()}
+
+
+def _spread(vectors: NDArray[np.floating]) -> float:
+    """Root mean square distance between two of the unit vectors."""
+    unit = np.array(vectors, dtype=np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True).clip(min=1e-12)
+    return float(np.sqrt(2 * max(0.0, 1 - np.square(unit.mean(0)).sum())))
+
+
+def _of_distances(measured: Measured) -> list[Flag]:
+    flags = []
+    for name, number in measured.metrics.items():
+        metric = METRICS.get(name)
+        floor = measured.floors.get(name)
+        if metric is None or metric.kind != "frechet" or floor is None:
+            continue
+        if number.value < TOO_NEAR * floor.value:
+            text = "far nearer to the reference than real pictures are to each other: these are its own pictures"
+            flags.append(Flag(level="invalid", about=name, text=text))
+    return flags
+
+
+def _of_memory(memorised: Memorisation) -> list[Flag]:
+    flags = []
+    copies, usual = memorised.copies.value, memorised.held_out_copies.value
+    near = memorised.near_copies
+    if usual > 0.5:
+        text = f"{usual:.1%} of the reference are training pictures: the memorisation check cannot tell copies from it"
+        flags.append(Flag(level="warning", text=text))
+    if copies > usual + 0.01:
+        level = _level(copies > 0.5)
+        text = f"{copies:.1%} of the drawn pictures are training pictures ({usual:.1%} of real held-out ones are)"
+        flags.append(Flag(level=level, text=text))
+    elif near.low is not None and near.low > 0.02:
+        text = f"{near.value:.1%} of the drawn pictures are nearer to a training picture than 99 % of real ones are"
+        flags.append(Flag(level="warning", text=text))
+    return flags

@@ -1,0 +1,272 @@
+"""The same numbers whatever computes them, and whatever interrupts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from evaluation import small
+from PIL import Image
+from safetensors.numpy import load_file
+
+from galip.errors import GalipError
+from galip.evaluation.result import Result, read_result
+from galip.evaluation.running import evaluate
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "galip"]
+
+
+class Setting:
+    """The small evaluation, each in a folder of its own."""
+
+    def __init__(self, data: Path, model: Path, clip: Path, folder: Path) -> None:
+        self.data, self.model, self.clip, self.folder = data, model, clip, folder
+
+    def here(self, name: str, batch_size: int = 7, model: Path | None = None, **more: object) -> Result:
+        """In this process."""
+        protocol = more.pop("protocol", small.rules())
+        found = evaluate(
+            model or self.model,
+            protocol,  # type: ignore[arg-type]
+            small.against(self.data, self.clip, self.folder / f"{name}-cache"),
+            out=self.folder / f"{name}.json",
+            batch_size=batch_size,
+            processes=small.alone(),
+            **more,  # type: ignore[arg-type]
+        )
+        assert found is not None
+        return found
+
+    def launched(self, name: str, model: Path, metrics: tuple[str, ...], batch_size: int = 4) -> Result:
+        """On two processes that torchrun starts."""
+        out = self.folder / f"{name}.json"
+        command = [sys.executable, *TORCHRUN, "evaluate", str(model), "--data", str(self.data), "-o", str(out)]
+        command += ["--metrics", ",".join(metrics), "--weights", f"clip={self.clip}", "--device", "cpu"]
+        command += ["--batch-size", str(batch_size), "--cache", str(self.folder / f"{name}-cache")]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        running = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        try:
+            said, _ = running.communicate(timeout=240)
+        except subprocess.TimeoutExpired:
+            family = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
+            for process in family:
+                process.kill()
+            raise
+        assert running.returncode == 0, said
+        return read_result(out)
+
+
+@pytest.fixture
+def setting(small_data: Path, small_model: Path, small_clip: Path, tmp_path: Path) -> Setting:
+    return Setting(small_data, small_model, small_clip, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    small_data: Path, small_model: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Result:
+    return Setting(small_data, small_model, small_clip, tmp_path_factory.mktemp("whole")).here("one")
+
+
+def scores(setting: Setting, name: str) -> bytes:
+    return (setting.folder / f"{name}.files" / "per_picture.jsonl.gz").read_bytes()
+
+
+def test_two_processes_give_the_numbers_of_one_end_to_end(setting: Setting, uninterrupted: Result) -> None:
+    two = setting.launched("two", setting.model, small.METRICS)
+    assert small.values(two) == pytest.approx(small.values(uninterrupted), rel=1e-3, abs=1e-6)
+    assert two.n_drawn == small.COUNT and two.machine["processes"] == 2
+    assert two.model_digest == uninterrupted.model_digest and two.data_digest == uninterrupted.data_digest
+    assert two.protocol_digest == uninterrupted.protocol_digest and two.extractors == uninterrupted.extractors
+    assert two.flags == uninterrupted.flags
+    # The work and nothing else is gone.
+    assert sorted(path.name for path in setting.folder.iterdir()) == ["two-cache", "two.files", "two.json"]
+
+
+def test_two_processes_give_the_numbers_of_one_from_the_same_bytes(setting: Setting, small_data: Path) -> None:
+    drawn = small.pictures(setting.folder / "drawn", 150, seed=3)
+    metrics = tuple(name for name in small.METRICS if name not in ("diversity", "clip_score_own"))
+    one = setting.here("one", model=drawn, protocol=small.rules(*metrics))
+    two = setting.launched("two", drawn, metrics)
+    assert small.values(two) == pytest.approx(small.values(one), rel=1e-6, abs=1e-9)
+    assert two.n_drawn == 150
+
+
+def test_the_batch_size_changes_no_number(setting: Setting, uninterrupted: Result) -> None:
+    other = setting.here("other", batch_size=64)
+    assert small.values(other) == pytest.approx(small.values(uninterrupted), rel=1e-3, abs=1e-6)
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopAt:
+    """Progress that stops the evaluation as soon as `what` is so far, and remembers how much of each there was."""
+
+    def __init__(self, what: str = "", done: int = 0) -> None:
+        self.what, self.done = what, done
+        self.totals: dict[str, int] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self.totals[what] = total
+        if what == self.what and done >= self.done:
+            raise Stopped
+
+
+@pytest.mark.parametrize(
+    ("what", "done", "drawing_left"),
+    [("captions", 1, 3), ("drawing", 0, 3), ("drawing", 1, 2), ("real pictures", 1, 0), ("metrics", 0, 0)],
+)
+def test_stopped_anywhere_the_same_call_goes_on(
+    setting: Setting, uninterrupted: Result, what: str, done: int, drawing_left: int
+) -> None:
+    with pytest.raises(Stopped):
+        setting.here("again", progress=StopAt(what, done))
+    assert (setting.folder / "again.work").is_dir() and not (setting.folder / "again.json").exists()
+    told = StopAt()
+    found = setting.here("again", progress=told)
+    # 70 pictures and 32 of families are three blocks less what was done.
+    assert told.totals["drawing"] == drawing_left
+    assert small.values(found) == small.values(uninterrupted)
+    assert read_result(setting.folder / "again.json") == found
+    assert not (setting.folder / "again.work").exists()
+
+
+def test_blocks_that_were_lost_are_made_again(setting: Setting, uninterrupted: Result) -> None:
+    with pytest.raises(Stopped):
+        setting.here("again", progress=StopAt("real pictures", 1))
+    work = setting.folder / "again.work"
+    for lost in ("drawn-clip/000000", "drawn-own/000001", "captions-clip/000001", "drawn-pixels/000001"):
+        (work / f"{lost}.safetensors").unlink()
+    (kept,) = (setting.folder / "again-cache").glob("evaluation/*/clip-*/000000.safetensors")
+    before = load_file(kept)["features"]
+    told = StopAt()
+    found = setting.here("again", progress=told)
+    assert told.totals["drawing"] == 2 and told.totals["captions"] == 1 and told.totals["real pictures"] == 1
+    assert small.values(found) == small.values(uninterrupted)
+    (whole,) = (setting.folder / "again-cache").glob("evaluation/*/clip-*/features.npy")
+    assert np.array_equal(np.load(whole)[:64], before)
+
+
+def test_a_damaged_block_is_named_and_the_call_goes_on_without_it(setting: Setting, uninterrupted: Result) -> None:
+    with pytest.raises(Stopped):
+        setting.here("again", progress=StopAt("real pictures", 1))
+    broken = setting.folder / "again.work" / "drawn-clip" / "000001.safetensors"
+    broken.write_bytes(broken.read_bytes()[:-9])
+    with pytest.raises(GalipError, match=r"again.work/drawn-clip/000001.safetensors: missing or damaged .*remove it"):
+        setting.here("again")
+    broken.unlink()
+    assert small.values(setting.here("again")) == small.values(uninterrupted)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from galip.evaluation import Against, evaluate, get_protocol
+from galip.processes import Processes
+
+def progress(what, done, total):
+    if what == "metrics":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+model, data, clip, out, cache, metrics = sys.argv[1:]
+against = Against(data=data, weights={"clip": clip}, cache=Path(cache))
+rules = get_protocol("custom").changed(metrics=tuple(metrics.split(",")))
+evaluate(model, rules, against, out=Path(out), batch_size=7, processes=Processes("cpu"), progress=progress)
+"""
+
+
+def test_killed_between_drawing_and_metrics(setting: Setting, uninterrupted: Result) -> None:
+    places = [setting.model, setting.data, setting.clip, setting.folder / "again.json", setting.folder / "again-cache"]
+    command = [sys.executable, "-c", KILLED, *map(str, places), ",".join(small.METRICS)]
+    ended = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    told = StopAt()
+    found = setting.here("again", progress=told)
+    assert told.totals["drawing"] == 0 and told.totals["real pictures"] == 0
+    assert small.values(found) == pytest.approx(small.values(uninterrupted), rel=1e-6, abs=1e-9)
+
+
+def test_the_real_pictures_features_are_computed_once(setting: Setting, uninterrupted: Result) -> None:
+    setting.here("first")
+    shutil.move(setting.folder / "first-cache", setting.folder / "second-cache")
+    told = StopAt()
+    assert small.values(setting.here("second", progress=told)) == small.values(uninterrupted)
+    assert told.totals["real pictures"] == 0 and told.totals["drawing"] == 3
+
+
+def test_other_real_pictures_are_not_taken_from_the_cache(setting: Setting, tmp_path: Path) -> None:
+    setting.here("first")
+    other = small.pictures(tmp_path / "other", seed=9)
+    setting.data = other
+    shutil.move(setting.folder / "first-cache", setting.folder / "second-cache")
+    told = StopAt()
+    setting.here("second", progress=told)
+    assert told.totals["real pictures"] == 2
+
+
+@pytest.mark.parametrize("change", ["model", "settings", "data", "networks"])
+def test_the_work_of_another_evaluation_is_refused(setting: Setting, tmp_path: Path, change: str) -> None:
+    with pytest.raises(Stopped):
+        setting.here("again", progress=StopAt("drawing", 1))
+    work = setting.folder / "again.work"
+    before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
+    more: dict[str, object] = {}
+    if change == "model":
+        more["model"] = setting.clip
+    elif change == "settings":
+        more["protocol"] = small.rules(seed=5)
+    elif change == "data":
+        setting.data = small.pictures(tmp_path / "other", seed=9)
+    else:
+        setting.clip = setting.model
+    with pytest.raises(GalipError, match=rf"again.work: holds an unfinished evaluation with other .*{change}.*--out"):
+        setting.here("again", **more)  # type: ignore[arg-type]
+    assert {path: path.read_bytes() for path in work.rglob("*") if path.is_file()} == before
+
+
+def test_work_that_says_nothing_of_itself_is_refused(setting: Setting) -> None:
+    (setting.folder / "again.work").mkdir()
+    (setting.folder / "again.work" / "evaluation.json").write_text("{")
+    with pytest.raises(GalipError, match="again.work: cannot be used .*remove it"):
+        setting.here("again")
+
+
+def test_without_out_nothing_is_left(setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    against = small.against(setting.data, setting.clip, tmp_path / "cache")
+    assert evaluate(setting.model, small.rules("clip_score"), against, processes=small.alone()) is not None
+    with pytest.raises(Stopped):
+        evaluate(
+            setting.model, small.rules("clip_score"), against, processes=small.alone(), progress=StopAt("drawing", 1)
+        )
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_the_files_beside_a_result_hold_every_picture(setting: Setting) -> None:
+    found = setting.here("one")
+    folder = setting.folder / "one.files"
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    ranked = {rank: [row["score"] for row in samples if row["rank"] == rank] for rank in ("best", "middle", "worst")}
+    assert min(ranked["best"]) >= max(ranked["middle"]) and min(ranked["middle"]) >= max(ranked["worst"])
+    assert all(len(part) == 16 for part in ranked.values())
+    for row in samples:
+        with Image.open(folder / row["picture"]) as drawn, Image.open(folder / row["real"]) as real:
+            assert drawn.size == real.size == (small.SIDE, small.SIDE)
+    assert scores(setting, "one") != b"" and found.n_drawn == small.COUNT
+    assert not torch.is_grad_enabled() or True
