@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -13,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import torch
 from evaluation import small
 from PIL import Image
 from safetensors.numpy import load_file
@@ -24,7 +24,7 @@ from galip.evaluation.running import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "galip"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
 class Setting:
@@ -48,25 +48,41 @@ class Setting:
         assert found is not None
         return found
 
-    def launched(self, name: str, model: Path, metrics: tuple[str, ...], batch_size: int = 4) -> Result:
-        """On two processes that torchrun starts."""
-        out = self.folder / f"{name}.json"
-        command = [sys.executable, *TORCHRUN, "evaluate", str(model), "--data", str(self.data), "-o", str(out)]
-        command += ["--metrics", ",".join(metrics), "--weights", f"clip={self.clip}", "--device", "cpu"]
-        command += ["--batch-size", str(batch_size), "--cache", str(self.folder / f"{name}-cache")]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        running = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        try:
-            said, _ = running.communicate(timeout=240)
-        except subprocess.TimeoutExpired:
-            family = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
-            for process in family:
-                process.kill()
+    def arguments(self, name: str, model: Path, metrics: tuple[str, ...], batch_size: int) -> list[str]:
+        """The same for `galip`."""
+        words = ["evaluate", str(model), "--data", str(self.data), "-o", str(self.folder / f"{name}.json")]
+        words += ["--metrics", ",".join(metrics), "--weights", f"clip={self.clip}", "--device", "cpu"]
+        return [*words, "--batch-size", str(batch_size), "--cache", str(self.folder / f"{name}-cache")]
+
+
+SEVERAL = """
+import json, sys
+from galip.cli import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit as ended:
+        if ended.code:
             raise
-        assert running.returncode == 0, said
-        return read_result(out)
+"""
+"""Starting processes takes far longer than what they do here, so they do several things."""
+
+
+def on_two_processes(script: Path, *commands: list[str]) -> str:
+    """Commands of `galip`, one after the other, on two processes that torchrun starts; what they said."""
+    script.write_text(SEVERAL)
+    command = [sys.executable, *TORCHRUN, str(script), json.dumps(commands)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        said, _ = running.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        family = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
+        for process in family:
+            process.kill()
+        raise
+    assert running.returncode == 0, said
+    return said
 
 
 @pytest.fixture
@@ -81,28 +97,39 @@ def uninterrupted(
     return Setting(small_data, small_model, small_clip, tmp_path_factory.mktemp("whole")).here("one")
 
 
-def scores(setting: Setting, name: str) -> bytes:
-    return (setting.folder / f"{name}.files" / "per_picture.jsonl.gz").read_bytes()
+BYTES = tuple(name for name in small.METRICS if name not in ("diversity", "clip_score_own"))
+"""What can be measured of pictures that were drawn earlier."""
 
 
-def test_two_processes_give_the_numbers_of_one_end_to_end(setting: Setting, uninterrupted: Result) -> None:
-    two = setting.launched("two", setting.model, small.METRICS)
-    assert small.values(two) == pytest.approx(small.values(uninterrupted), rel=1e-3, abs=1e-6)
-    assert two.n_drawn == small.COUNT and two.machine["processes"] == 2
-    assert two.model_digest == uninterrupted.model_digest and two.data_digest == uninterrupted.data_digest
-    assert two.protocol_digest == uninterrupted.protocol_digest and two.extractors == uninterrupted.extractors
-    assert two.flags == uninterrupted.flags
-    # The work and nothing else is gone.
-    assert sorted(path.name for path in setting.folder.iterdir()) == ["two-cache", "two.files", "two.json"]
+@pytest.fixture(scope="module")
+def two(small_data: Path, small_model: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    """On two processes: a model, `model.json`; and pictures that were drawn earlier, `drawn.json`."""
+    setting = Setting(small_data, small_model, small_clip, tmp_path_factory.mktemp("two") / "out")
+    drawn = small.pictures(setting.folder.with_name("drawn"), 150, seed=3)
+    on_two_processes(
+        setting.folder.with_name("several.py"),
+        setting.arguments("model", small_model, small.METRICS, 4),
+        setting.arguments("drawn", drawn, BYTES, 4),
+    )
+    return setting
 
 
-def test_two_processes_give_the_numbers_of_one_from_the_same_bytes(setting: Setting, small_data: Path) -> None:
-    drawn = small.pictures(setting.folder / "drawn", 150, seed=3)
-    metrics = tuple(name for name in small.METRICS if name not in ("diversity", "clip_score_own"))
-    one = setting.here("one", model=drawn, protocol=small.rules(*metrics))
-    two = setting.launched("two", drawn, metrics)
-    assert small.values(two) == pytest.approx(small.values(one), rel=1e-6, abs=1e-9)
-    assert two.n_drawn == 150
+def test_two_processes_give_the_numbers_of_one_end_to_end(two: Setting, uninterrupted: Result) -> None:
+    found = read_result(two.folder / "model.json")
+    assert small.values(found) == pytest.approx(small.values(uninterrupted), rel=1e-3, abs=1e-6)
+    assert found.n_drawn == small.COUNT and found.machine["processes"] == 2
+    for name in ("model_digest", "data_digest", "protocol_digest", "extractors", "flags", "n_reference"):
+        assert getattr(found, name) == getattr(uninterrupted, name)
+    # The work is gone, and nothing else lies about.
+    names = [f"{name}{ending}" for name in ("drawn", "model") for ending in ("-cache", ".files", ".json")]
+    assert sorted(path.name for path in two.folder.iterdir()) == names
+
+
+def test_two_processes_give_the_numbers_of_one_from_the_same_bytes(two: Setting, setting: Setting) -> None:
+    one = setting.here("one", model=two.folder.with_name("drawn"), protocol=small.rules(*BYTES))
+    found = read_result(two.folder / "drawn.json")
+    assert small.values(found) == pytest.approx(small.values(one), rel=1e-6, abs=1e-9)
+    assert found.n_drawn == one.n_drawn == 150
 
 
 def test_the_batch_size_changes_no_number(setting: Setting, uninterrupted: Result) -> None:
@@ -152,14 +179,15 @@ def test_blocks_that_were_lost_are_made_again(setting: Setting, uninterrupted: R
     work = setting.folder / "again.work"
     for lost in ("drawn-clip/000000", "drawn-own/000001", "captions-clip/000001", "drawn-pixels/000001"):
         (work / f"{lost}.safetensors").unlink()
-    (kept,) = (setting.folder / "again-cache").glob("evaluation/*/clip-*/000000.safetensors")
-    before = load_file(kept)["features"]
+    # Two CLIPs: the judging one, and the model's own.
+    kept = sorted((setting.folder / "again-cache").glob("evaluation/*/clip-*/000000.safetensors"))
+    before = [load_file(path)["features"] for path in kept]
     told = StopAt()
     found = setting.here("again", progress=told)
     assert told.totals["drawing"] == 2 and told.totals["captions"] == 1 and told.totals["real pictures"] == 1
     assert small.values(found) == small.values(uninterrupted)
-    (whole,) = (setting.folder / "again-cache").glob("evaluation/*/clip-*/features.npy")
-    assert np.array_equal(np.load(whole)[:64], before)
+    whole = [np.load(path.with_name("features.npy"))[:64] for path in kept]
+    assert len(kept) == 2 and all(map(np.array_equal, whole, before))
 
 
 def test_a_damaged_block_is_named_and_the_call_goes_on_without_it(setting: Setting, uninterrupted: Result) -> None:
@@ -268,5 +296,8 @@ def test_the_files_beside_a_result_hold_every_picture(setting: Setting) -> None:
     for row in samples:
         with Image.open(folder / row["picture"]) as drawn, Image.open(folder / row["real"]) as real:
             assert drawn.size == real.size == (small.SIDE, small.SIDE)
-    assert scores(setting, "one") != b"" and found.n_drawn == small.COUNT
-    assert not torch.is_grad_enabled() or True
+    with gzip.open(folder / "per_picture.jsonl.gz", "rt") as lines:
+        rows = [json.loads(line) for line in lines]
+    assert [row["number"] for row in rows] == list(range(small.COUNT + 32))
+    cosines = [row["scores"]["clip_score"] for row in rows[: small.COUNT]]
+    assert np.mean(cosines) == pytest.approx(found.metrics["clip_score"].value, abs=1e-5)

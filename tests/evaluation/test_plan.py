@@ -16,7 +16,9 @@ from galip.evaluation.plan import Listed, Plan, make_plan, plan_of_pictures
 from galip.evaluation.protocols import get_protocol
 from galip.evaluation.suites import Prompt, Suite
 
-SUITE = Suite("mine", 1, (Prompt("a red cup", "colours"), Prompt("two cups", "counts"), Prompt("a blue cup", "colours")))
+SUITE = Suite(
+    "mine", 1, (Prompt("a red cup", "colours"), Prompt("two cups", "counts"), Prompt("a blue cup", "colours"))
+)
 
 
 @pytest.fixture(scope="module")

@@ -59,8 +59,10 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     ("overrides", "message"),
     [
         (["loss.similarity_second=1"], "asks for model.second_clip, which is empty"),
-        (["evaluation.keep_best=second_clip_score", "evaluation.every=10"], "asks for model.second_clip"),
-        (["evaluation.keep_best=clip_score"], "evaluation.every is 0; say after how many images"),
+        (["evaluation.keep_best=clip_score_second", "evaluation.every=10"], "asks for model.second_clip"),
+        (["evaluation.keep_best=clip_score_own"], "evaluation.every is 0; say after how many images"),
+        (["evaluation.metrics=[fdi]"], "there is no metric fdi for a run; known: fid, kid"),
+        (["evaluation.keep_best=fid", "evaluation.every=10"], "keep_best is 'fid'; known: clip_score_own"),
     ],
 )
 def test_options_that_need_another_are_named(file: Path, overrides: list[str], message: str) -> None:

@@ -142,16 +142,16 @@ def test_loss_scalers_are_resumed(toy_data: Path, toy_clip: Path, tmp_path: Path
 
 def test_the_best_checkpoint_by_score_is_kept(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
     config = toy.config(toy_data, toy_clip, keep=1)
-    config = config.model_copy(update={"evaluation": EvaluationConfig(every=4, captions=6, keep_best="clip_score")})
+    config = config.model_copy(update={"evaluation": EvaluationConfig(every=4, captions=6, keep_best="clip_score_own")})
     run = tmp_path / "run"
     Trainer(config, run).fit()
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    scores = {row["images"]: row["clip_score"] for row in rows if "clip_score" in row}
+    scores = {row["images"]: row["clip_score_own"] for row in rows if "clip_score_own" in row}
     assert sorted(scores) == [4, 8, 12, 16, 20, 24]
     best = find_checkpoint(run, "best")
     assert images_of(best) == max(scores, key=lambda images: scores[images])
-    assert json.loads((best / "state.json").read_text())["scores"]["clip_score"] == max(scores.values())
-    assert all(0 <= row["drawn_diversity"] <= 2 for row in rows if "clip_score" in row)
+    assert json.loads((best / "state.json").read_text())["scores"]["clip_score_own"] == max(scores.values())
+    assert all(0 <= row["drawn_diversity"] <= 2 for row in rows if "clip_score_own" in row)
 
 
 def collapsing(trainer: Trainer, at: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from galip.data.source import Pictures, open_source
@@ -471,6 +472,8 @@ def own_clip(pipe: GALIPPipeline, name: str, released: bool) -> CLIPExtractor:
         name: what it is called.
         released: pictures enter as in the release; False: as the model was trained with them.
     """
-    text, vision = copy.deepcopy(pipe.text_encoder), copy.deepcopy(pipe.vision_encoder)  # made fp32 in place
+    text, vision = pipe.text_encoder, pipe.vision_encoder
+    if text.dtype != torch.float32 or vision.dtype != torch.float32:
+        text, vision = copy.deepcopy(text), copy.deepcopy(vision)  # an extractor makes them fp32 in place
     clip_input: ClipInput = "released" if released else pipe.generator.config.clip_input
     return CLIPExtractor(name, pipe.tokenizer, text, vision, clip_input)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,6 +53,15 @@ METRICS: dict[str, Metric] = _metrics()
 """Every metric. `prdc_SPACE` gives four numbers: precision, recall, density and coverage."""
 
 MANIFOLD = ("precision", "recall", "density", "coverage")
+
+
+def numbers_of(metrics: Sequence[str]) -> list[str]:
+    """The names of the numbers that metrics give: their own, or four for `prdc_SPACE`."""
+    return [
+        number
+        for name in metrics
+        for number in ([f"{part}_{METRICS[name].space}" for part in MANIFOLD] if name.startswith("prdc_") else [name])
+    ]
 
 
 class Protocol(BaseModel):

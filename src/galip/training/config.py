@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from galip.errors import GalipError, InputError
+from galip.evaluation.protocols import METRICS, numbers_of
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
@@ -122,14 +123,15 @@ class RunConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Scores of the averaged generator while it trains; one picture per caption, seed 0."""
+    """Scores of the averaged generator while it trains."""
 
     every: int = Field(0, ge=0, description="images between two evaluations; 0: none")
-    source: str = Field("", description="captioned pictures whose captions are drawn; empty: the training data")
-    captions: int = Field(256, ge=2, description="captions drawn")
-    keep_best: Literal["", "clip_score", "second_clip_score"] = Field(
-        "", description="score by which the best checkpoint is kept; empty: none"
-    )
+    source: str = Field("", description="captioned pictures to evaluate on; empty: the training data")
+    captions: int = Field(256, ge=2, description="captions drawn for the quick scores, seed 0")
+    metrics: tuple[str, ...] = Field((), description="metrics of galip evaluate as well, e.g. [fid, clip_score]")
+    pictures: int = Field(1000, ge=2, description="pictures drawn for these metrics")
+    weights: dict[str, str] = Field({}, description="weights of their feature networks, by name")
+    keep_best: str = Field("", description="score by which the best checkpoint is kept; empty: none")
 
 
 class GuardConfig(Section):
@@ -164,7 +166,7 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _second_clip_is_named(self) -> TrainConfig:
-        asked = self.loss.similarity_second > 0 or self.evaluation.keep_best == "second_clip_score"
+        asked = self.loss.similarity_second > 0 or self.evaluation.keep_best == "clip_score_second"
         if asked and not self.model.second_clip:
             raise ValueError(
                 "loss.similarity_second or evaluation.keep_best asks for model.second_clip, which is empty; "
@@ -176,6 +178,20 @@ class TrainConfig(Section):
     def _best_needs_evaluation(self) -> TrainConfig:
         if self.evaluation.keep_best and not self.evaluation.every:
             raise ValueError("evaluation.keep_best is set, but evaluation.every is 0; say after how many images")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_are_known(self) -> TrainConfig:
+        unknown = [name for name in self.evaluation.metrics if name not in METRICS or METRICS[name].space == "judge"]
+        if unknown:
+            known = ", ".join(name for name, metric in METRICS.items() if metric.space != "judge")
+            raise ValueError(f"evaluation.metrics: there is no metric {unknown[0]} for a run; known: {known}")
+        scores = ["clip_score_own", "drawn_diversity", "clip_score_second", *numbers_of(self.evaluation.metrics)]
+        if self.evaluation.keep_best not in ("", *scores):
+            raise ValueError(
+                f"evaluation.keep_best is {self.evaluation.keep_best!r}; known: {', '.join(scores)}, and others that "
+                "evaluation.metrics names"
+            )
         return self
 
 

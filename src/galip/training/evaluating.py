@@ -1,17 +1,29 @@
-"""Scores of the averaged generator while it trains: enough to choose a checkpoint by, no published protocol."""
+"""Scores of the averaged generator while it trains: to choose a checkpoint by, and to see where a run goes."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from galip.errors import GalipError, InputError
+from galip.evaluation.evaluation import Against, Evaluation
+from galip.evaluation.pictures import DrawnByModel
+from galip.evaluation.protocols import METRICS, get_protocol
+from galip.evaluation.weights import digest_of
 from galip.models.generator import MateGenerator
 from galip.noise import noise
+from galip.pipeline import GALIPPipeline
 from galip.processes import Processes
+from galip.training.config import TrainConfig
 from galip.training.networks import Networks
 
 _AT_ONCE = 32
+
+
+OWN, SECOND = "clip_score_own", "clip_score_second"
 
 
 class RunScores:
@@ -34,9 +46,9 @@ class RunScores:
         """The scores of `average`.
 
         Returns:
-            `clip_score`, the mean cosine of clamped pictures and captions in the CLIP that the loss uses, too (so it
-            flatters); `drawn_diversity`, the pictures' mean pairwise cosine distance in it; and, where there is a
-            second CLIP, `second_clip_score`.
+            `clip_score_own`, the mean cosine of clamped pictures and captions in the CLIP that the loss uses, too (so
+            it flatters); `drawn_diversity`, the pictures' mean pairwise cosine distance in it; and, where there is a
+            second CLIP, `clip_score_second`.
         """
         networks, device = self.networks, self.processes.device
         rows = []
@@ -53,9 +65,9 @@ class RunScores:
                 columns.append(_cosine(seen, networks.second.encoder.encode(captions).to(device))[:, None])
             rows.append(torch.cat([*columns, vectors], dim=1).cpu())
         table = torch.stack([row for part in self.processes.collect(rows) for row in part.unbind()]).double()
-        scores = {"clip_score": table[:, 0].mean().item()}
+        scores = {OWN: table[:, 0].mean().item()}
         if networks.second is not None:
-            scores["second_clip_score"] = table[:, 1].mean().item()
+            scores[SECOND] = table[:, 1].mean().item()
         first, count = len(scores), len(table)
         centre = table[:, first:].mean(0)
         scores["drawn_diversity"] = ((1 - centre.square().sum()) * count / (count - 1)).item()
@@ -64,3 +76,55 @@ class RunScores:
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
     return F.cosine_similarity(a, b.float(), dim=1)
+
+
+class RunEvaluation:
+    """The metrics of `evaluation.metrics` by `galip.evaluation`, against real pictures; one result file each time.
+
+    Args:
+        config: the run.
+        networks: its networks.
+        processes: the processes of the run.
+        folder: where results are written; `galip evaluate --compare folder/*.json --report` draws their curves.
+
+    Raises:
+        InputError: the pictures are streamed, a metric is unknown, or the model has no CLIP for it.
+        GalipError: a feature network's weights cannot be had.
+    """
+
+    def __init__(self, config: TrainConfig, networks: Networks, processes: Processes, folder: Path) -> None:
+        options = config.evaluation
+        self.name, self.networks, self.processes, self.folder = config.name, networks, processes, folder
+        rules = get_protocol("custom").changed(metrics=options.metrics, pictures=options.pictures)
+        if networks.t5 is not None and any(METRICS[name].space in ("own", "released") for name in options.metrics):
+            raise InputError("evaluation.metrics: a model that is conditioned by a T5 has no CLIP score of its own")
+        source = options.source or config.data.source
+        try:
+            self.evaluation = Evaluation(rules, Against(data=source, weights=options.weights), processes)
+        except GalipError as error:
+            raise type(error)(f"evaluation.metrics, on evaluation.source {source}: {error}") from error
+
+    @torch.no_grad()
+    def __call__(self, average: MateGenerator, images: int) -> dict[str, float]:
+        """The numbers of `average` after so many images, on every process; one that cannot be computed is left out."""
+        networks = self.networks
+        text = (networks.tokenizer, networks.text_encoder)
+        if networks.t5 is not None:
+            text = (networks.t5.tokenizer, networks.t5.model)
+        scale = None if networks.t5 is None else networks.t5.scale
+        pipe = GALIPPipeline(*text, networks.vision.model, average, text_scale=scale)
+        pipe.set_progress_bar_config(disable=True)
+        drawn = DrawnByModel(pipe, self.name, digest_of(average), images, batch_size=_AT_ONCE)
+        result = self.evaluation.run(drawn, self.folder / f"images-{images:09d}.json")
+
+        def numbers() -> dict[str, float]:
+            assert result is not None
+            return {name: number.value for name, number in result.metrics.items()}
+
+        return self.processes.from_main(numbers)
+
+
+def better(metric: str, value: float, best: float) -> bool:
+    """Whether `value` of a score is better than `best`."""
+    known = METRICS.get(metric)
+    return value < best if known is not None and known.lower_is_better else value > best

@@ -41,7 +41,7 @@ from galip.training.checkpoints import (
 )
 from galip.training.config import TrainConfig
 from galip.training.ema import frozen_copy, update_ema
-from galip.training.evaluating import RunScores
+from galip.training.evaluating import RunEvaluation, RunScores, better
 from galip.training.export import export_model
 from galip.training.guards import CollapseWatch, TrainingDiedError, broken_terms
 from galip.training.memory import keep_freed_memory
@@ -100,6 +100,9 @@ class Trainer:
         self._told: set[str] = set()
         self._saved_at: int | None = None
         self.scores: dict[str, float] = {}
+        self._measure: RunEvaluation | None = None
+        if config.evaluation.every and config.evaluation.metrics:
+            self._measure = RunEvaluation(config, self.networks, self.processes, out / "evaluations")
         if checkpoint is not None:
             self._load(checkpoint)
         self.loader()  # what is wrong with the data shows now
@@ -313,12 +316,16 @@ class Trainer:
         """Score the averaged generator; True if it is the best so far by `evaluation.keep_best`."""
         assert self._score is not None
         self.scores = self._score(self.average)
+        if self._measure is not None:
+            self.scores |= self._measure(self.average, self.seen)
         self.log.write({"images": self.seen, **self.scores})
         metric = self.config.evaluation.keep_best
-        if not metric:
+        if metric not in self.scores:
+            if metric:
+                self._say(f"evaluation.keep_best: there is no score {metric}; these are: {', '.join(self.scores)}")
             return False
         best = self.processes.from_main(lambda: best_checkpoint(self.out / "checkpoints"))
-        return best is None or best.metric != metric or self.scores[metric] > best.value
+        return best is None or best.metric != metric or better(metric, self.scores[metric], best.value)
 
     # ---- what is kept
 
