@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.pop("GALIP_DEBUG", None)
+# Converted models must not come from, or go to, the cache of whoever runs the tests.
+os.environ["GALIP_CACHE"] = tempfile.mkdtemp(prefix="galip-tests-")
+atexit.register(shutil.rmtree, os.environ["GALIP_CACHE"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,6 +19,9 @@ from galip import loading
 from galip.errors import GalipError, InputError
 from galip.loading import bundled_models, fetch, load, resolve
 from galip.pipeline import GALIPPipeline
+from galip.runtime.compiled import CompiledDrawer
+from galip.runtime.engine_pipeline import EnginePipeline
+from galip.runtime.exporting import Source, export
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +145,9 @@ def test_a_gpu_is_taken_where_there_is_one(tmp_path: Path) -> None:
         ({"dtype": "int8"}, "dtype 'int8': use one of float32"),
         ({"dtype": torch.int64}, "dtype torch.int64: use one of"),
         ({"engine": "warp"}, "engine 'warp': there is no such engine, use one of torch"),
+        ({"threads": 0}, "threads is 0: give at least 1"),
+        ({"engine": "openvino", "device": "cuda"}, "device 'cuda': openvino runs on the CPU"),
+        ({"engine": "onnxruntime", "dtype": "float16"}, "dtype 'float16': onnxruntime has its own"),
     ],
 )
 def test_options_that_do_not_exist_are_refused(saved: Path, options: dict[str, object], message: str) -> None:
@@ -156,6 +162,96 @@ def test_a_cuda_device_that_is_not_there_is_refused(saved: Path) -> None:
 
 def test_torch_is_an_engine(saved: Path) -> None:
     assert isinstance(load(saved, engine="torch"), GALIPPipeline)
+
+
+# ---- engines
+
+
+@pytest.fixture
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GALIP_CACHE", str(tmp_path / "cache"))
+
+
+def pixels(pipe: GALIPPipeline | EnginePipeline) -> np.ndarray:
+    images: np.ndarray = pipe(["a red heart", "a sleepy cat"], seed=3, output_type="np").images
+    return images
+
+
+@pytest.mark.usefixtures("_cache")
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_a_model_is_converted_once_for_an_engine(saved: Path, engine: str) -> None:
+    said: list[str] = []
+    pipe = load(saved, engine=engine, threads=1, say=said.append)
+    assert isinstance(pipe, EnginePipeline)
+    assert (pipe.engine, pipe.threads) == (engine, 1)
+    assert len(said) == 1
+    assert f"for {engine}; this is done once" in said[0]
+    again = load(saved, engine=engine, threads=1, device="cpu", say=said.append)
+    assert len(said) == 1
+    for each in (pipe, again):
+        assert np.abs(pixels(each) - pixels(tiny.pipeline())).max() <= 1e-4
+
+
+@pytest.mark.usefixtures("_cache")
+def test_without_a_listener_standard_error_is_told(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load(saved, engine="onnxruntime")
+    assert "converting" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_cache")
+def test_a_converted_model_needs_no_torch(saved: Path) -> None:
+    load(saved, engine="auto", device="cpu", say=lambda _line: None)
+    code = (
+        f"import sys, galip\npipe = galip.load({str(saved)!r}, engine='auto', device='cpu', threads=1)\n"
+        "pipe('a red heart', seed=0)\n"
+        "print(pipe.engine, [m for m in ('torch', 'transformers', 'diffusers') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "openvino []"
+    assert result.stderr == ""
+
+
+@pytest.mark.usefixtures("_cache")
+def test_an_exported_folder_loads_by_itself(saved: Path, tmp_path: Path) -> None:
+    export(tiny.pipeline(), Source("tiny", saved), tmp_path / "out", "onnx")
+    for engine, expected in ((None, "onnxruntime"), ("auto", "onnxruntime"), ("openvino", "openvino")):
+        pipe = load(tmp_path / "out", engine=engine, threads=1)
+        assert isinstance(pipe, EnginePipeline)
+        assert pipe.engine == expected
+        assert np.abs(pixels(pipe) - pixels(tiny.pipeline())).max() <= 1e-4
+    for engine in ("torch", "compile"):
+        with pytest.raises(InputError, match=f"this model is exported, which {engine} cannot run"):
+            load(tmp_path / "out", engine=engine)
+    with pytest.raises(InputError, match="runs on the CPU"):
+        load(tmp_path / "out", device="cuda")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_auto_falls_back_to_torch_and_says_why(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GALIP_CACHE", str(tmp_path / "file"))
+    said: list[str] = []
+    pipe = load(saved, engine="auto", device="cpu", say=said.append)
+    assert isinstance(pipe, GALIPPipeline)
+    assert said[-1].startswith("openvino cannot be used, drawing with torch instead: ")
+    with pytest.raises(GalipError, match="GALIP_CACHE"):
+        load(saved, engine="openvino", say=said.append)
+
+
+def test_auto_with_a_dtype_is_torch(saved: Path) -> None:
+    assert load(saved, engine="auto", device="cpu", dtype="bfloat16").dtype == torch.bfloat16
+
+
+def test_compile_is_a_pipeline_with_another_drawer(saved: Path) -> None:
+    pipe = load(saved, engine="compile", device="cpu")
+    assert isinstance(pipe, GALIPPipeline)
+    assert isinstance(pipe.drawer, CompiledDrawer)
+    assert load(saved).drawer is None
+
+
+def test_threads_are_torchs_too(saved: Path) -> None:
+    load(saved, device="cpu", threads=2)
+    assert torch.get_num_threads() == 2
 
 
 # ---- what is not whole

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import HERE, WORK, Pictures, Teacher, to_float
-from measure import Data, joined, part_of
+from measure import Data, halves, joined, part_of
 from safetensors.torch import save_file
 from train_judge import Judge, load_judge
 
@@ -62,20 +62,6 @@ class _Rows:
             row.compared |= compared
             if group and group not in row.groups:
                 row.groups.append(group)
-
-
-def halves(train: Pictures, held_out: Pictures, half: int) -> tuple[Pictures, Pictures]:
-    """Two disjoint sets of `half` real pictures, the held-out ones shared out evenly: whose captions are drawn, and
-    what is compared with. Both arguments are in random order."""
-    sides, taken = [], 0
-    numbers = torch.arange(len(held_out.rows))
-    for start in (0, 1):
-        chosen = numbers[start::2][:half]
-        fill = slice(taken, taken + half - len(chosen))
-        taken = fill.stop
-        rows = [held_out.rows[i] for i in chosen.tolist()] + train.rows[fill]
-        sides.append(Pictures(torch.cat([held_out.images[chosen], train.images[fill]]), rows))
-    return sides[0], sides[1]
 
 
 def look(judge: Judge, images: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -39,7 +39,7 @@ Row = dict[str, object]
 
 def measure(model: Path, data: Data, judge: Judge, teacher: Teacher) -> Row:
     """The figures of one model folder."""
-    draw = Drawer(galip.load(model))
+    draw = Drawer(galip.load(model, engine="torch"))
     parts = {name: examine(judge, teacher, draw, part_of(getattr(data, name), CAPTIONS)) for name in PARTS}
     row: Row = {}
     for name, part in parts.items():

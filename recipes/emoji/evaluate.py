@@ -3,7 +3,7 @@
     python recipes/emoji/evaluate.py [--model emoji-64] [--out figures.json] [--pictures docs/images]
     python recipes/emoji/evaluate.py --clip recipes/emoji/work/clip      # only how well a trained CLIP retrieves
 
-One picture per caption, seed 0. What is measured, and on what:
+One picture per caption, seed 0 but for the Frechet distance. What is measured, and on what:
 
 retrieval   1000 captions of the training split, the held-out (emoji, style) pairs, the held-out emoji, and synonyms
             that no caption contains: is the caption the nearest of 100 random ones? The same for the real pictures.
@@ -12,7 +12,7 @@ style       the drawn pictures of the first three: does a linear classifier reco
 colour      two seeds of "colour object" captions: is the dominant hue the one that was asked for?
 frechet     real pictures, every held-out one and training ones, in two disjoint halves of 1920. Distance to one half of
             the other half, and of pictures drawn for the other half's captions, in the judge's vectors before
-            normalisation (192 numbers). A perfect model's two distances are equal.
+            normalisation (192 numbers), seeds 0, 1, 2, ... A perfect model's two distances are equal.
 diversity   four seeds of captions that name no style: mean distance between them, by that between the real pictures of
             the emoji's three styles; in the judge's unit vectors, and in pixels.
 nearest     distances of drawn, and of real held-out pictures to their nearest training pictures.
@@ -140,7 +140,7 @@ def evaluate(options: argparse.Namespace) -> Figures:
     """Everything about one model."""
     limit = options.at_most
     data, judge, teacher = Data.load(options.data), load_judge(options.judge), Teacher()
-    pipe = galip.load(options.model)
+    pipe = galip.load(options.model, engine="torch")
     draw = Drawer(pipe)
     chosen = {
         "train": part_of(data.train, min(limit, TRAIN_CAPTIONS)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,14 +104,17 @@ class Drawer:
         self.pipe = pipe
         self.kept: dict[tuple[str, int], torch.Tensor] = {}
 
-    def __call__(self, captions: list[str], seed: int = 0) -> torch.Tensor:
-        """uint8 pictures [N, 3, 64, 64] of N captions."""
-        new = [caption for caption in dict.fromkeys(captions) if (caption, seed) not in self.kept]
+    def __call__(self, captions: list[str], seed: int | Sequence[int] = 0) -> torch.Tensor:
+        """uint8 pictures [N, 3, 64, 64] of N captions, with one seed or one for each."""
+        seeds = [seed] * len(captions) if isinstance(seed, int) else seed
+        asked = list(zip(captions, seeds, strict=True))
+        new = [one for one in dict.fromkeys(asked) if one not in self.kept]
         if new:
-            images = self.pipe(new, seed=[seed] * len(new), batch_size=64, output_type="np").images
+            some, theirs = map(list, zip(*new, strict=True))
+            images = self.pipe(some, seed=theirs, batch_size=64, output_type="np").images
             made = torch.from_numpy(to_uint8(images)).permute(0, 3, 1, 2)  # [N, H, W, 3] -> [N, 3, H, W]
-            self.kept.update({(caption, seed): picture for caption, picture in zip(new, made, strict=True)})
-        return torch.stack([self.kept[caption, seed] for caption in captions])
+            self.kept.update(zip(new, made, strict=True))
+        return torch.stack([self.kept[one] for one in asked])
 
 
 @dataclass
@@ -171,28 +174,38 @@ def style_figures(train: Pictures, seen: Seen, held_out: list[Part], naming: lis
     return overall | {"drawn, by style": by_style}
 
 
-def frechet_figures(judge: Judge, draw: Drawer, train: Pictures, held_out: Pictures, half: int) -> Figures:
-    """Frechet distance to real pictures: of pictures drawn for the captions of other real ones, and of those others.
+def halves(train: Pictures, held_out: Pictures, half: int) -> tuple[Pictures, Pictures]:
+    """Two disjoint sets of `half` real pictures: whose captions are drawn, and what is compared with.
 
     Args:
-        judge, draw: who looks, and what draws.
-        train: training pictures in random order; they fill both halves up, first the one whose captions are drawn.
-        held_out: held-out pictures in random order; every other one goes into each half.
-        half: pictures on each side, fewer where there are not as many.
+        train: training pictures in random order; they fill both sets up, first the one whose captions are drawn.
+        held_out: held-out pictures in random order; every other one goes into each set.
+        half: pictures of each.
     """
-    half = min(half, (len(train.rows) + len(held_out.rows)) // 2)
-    numbers = torch.arange(len(held_out.rows))
     sides, taken = [], 0
+    numbers = torch.arange(len(held_out.rows))
     for start in (0, 1):
         chosen = numbers[start::2][:half]
         fill = slice(taken, taken + half - len(chosen))
         taken = fill.stop
         rows = [held_out.rows[i] for i in chosen.tolist()] + train.rows[fill]
         sides.append(Pictures(torch.cat([held_out.images[chosen], train.images[fill]]), rows))
-    asked, reference = sides
+    return sides[0], sides[1]
+
+
+def frechet_figures(judge: Judge, draw: Drawer, train: Pictures, held_out: Pictures, half: int) -> Figures:
+    """Frechet distance to real pictures: of pictures drawn for the captions of other real ones, and of those others.
+
+    Args:
+        judge, draw: who looks, and what draws.
+        train, held_out: real pictures in random order, dealt out by `halves`.
+        half: pictures on each side, fewer where there are not as many.
+    """
+    half = min(half, (len(train.rows) + len(held_out.rows)) // 2)
+    asked, reference = halves(train, held_out, half)
     real, other, drawn = (
         Moments.of(look(judge, images).vectors.numpy())
-        for images in (reference.images, asked.images, draw(asked.canonical))
+        for images in (reference.images, asked.images, draw(asked.canonical, range(len(asked.rows))))
     )
     floor, distance = frechet_from(other, real), frechet_from(drawn, real)
     return {

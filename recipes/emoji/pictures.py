@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
     save_sheet(over_time(options.run), options.out / OVER_TIME)
-    pipe = galip.load(options.model)
+    pipe = galip.load(options.model, engine="torch")
     pipe.set_progress_bar_config(disable=True)
     save_sheet(captions_by_seeds(pipe), options.out / SEEDS)
     save_sheet(walks(pipe), options.out / WALKS)

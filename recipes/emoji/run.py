@@ -34,6 +34,7 @@ def main() -> None:
         python(HERE / "train_judge.py")
     started = (HERE.parents[1] / RUN / "checkpoints").exists()
     python("-m", "galip", "train", CONFIG, "--out", RUN, *(["--resume", "latest"] if started else []))
+    python(HERE / "bundle.py")
     python(HERE / "export.py", "--run", RUN)
     python(HERE / "evaluate.py", "--model", ASSET, "--out", FIGURES, "--pictures", PICTURES)
     python(HERE / "curve.py", "--run", RUN)

@@ -1,66 +1,125 @@
 """`galip.load`: a bundled name, a folder or a hub id -> a pipeline that draws.
 
-torch and diffusers are imported only when a model of theirs is loaded.
+torch and diffusers are imported only when a model of theirs is loaded: an exported model, or one that has been
+converted for its engine before, does without them.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from galip.arguments import positive_int
 from galip.errors import GalipError, InputError
 from galip.model_folder import INDEX, NETWORKS, check_model_folder, read_tensors, stored_dtype
+from galip.runtime.caching import cached
+from galip.runtime.choosing import AUTO, WITHOUT_TORCH, check_engine, choose, require_engine
+from galip.runtime.export_folder import MANIFEST, Kind, is_export
 
 if TYPE_CHECKING:
     import torch
     from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection, T5EncoderModel
 
     from galip.pipeline import GALIPPipeline
+    from galip.runtime.engine_pipeline import EnginePipeline
 
 DEFAULT_MODEL = "emoji-64"
-ENGINES = ("torch",)
-"""What can run a model."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
 
+@overload
+def load(
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    engine: Literal["torch", "compile"] | None = None,
+    threads: int | None = None,
+    say: Callable[[str], None] | None = None,
+) -> GALIPPipeline: ...
+@overload
+def load(
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    engine: str | None,
+    threads: int | None = None,
+    say: Callable[[str], None] | None = None,
+) -> GALIPPipeline | EnginePipeline: ...
 def load(
     model: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     engine: str | None = None,
-) -> GALIPPipeline:
+    threads: int | None = None,
+    say: Callable[[str], None] | None = None,
+) -> GALIPPipeline | EnginePipeline:
     """Load a model, ready to draw.
 
+    The declared types speak of model folders; an exported folder gives an `EnginePipeline` whatever `engine` is.
+
     Args:
-        model: a bundled model's name, a model folder, or the hub id of one ("owner/name"), looked for in this order.
+        model: a bundled model's name, a model folder, or the hub id of one ("owner/name"), looked for in this order. A
+            folder from `galip export` is loaded by the engine that it was made for.
         device: where to draw, "cuda", "cpu", ...; None: a GPU if there is one, else the CPU.
         dtype: type of the weights, for example "bfloat16"; None: fp32 on a CPU, elsewhere as they are stored.
-        engine: "torch", the only one, also meant by None.
+        engine: what runs the model. "torch", also meant by None, or "compile" (torch.compile, with CUDA graphs on a
+            GPU) give a `GALIPPipeline`; "openvino" and "onnxruntime", on the CPU, give an `EnginePipeline` with the
+            same call and the same pictures: the model is converted the first time and kept in the user's cache. "auto":
+            the fastest of them that is installed and fits the device.
+        threads: CPU threads; None: the engine's own choice. torch's are those of the whole process.
+        say: is told, in a line, what takes long or goes another way than was asked for; None: standard error is.
 
     Raises:
-        InputError: there is no such engine, device or dtype.
-        GalipError: there is no such model, or it is not whole; the message says what to do.
+        InputError: there is no such engine, device or dtype, or they do not fit each other or the model.
+        GalipError: there is no such model, or it is not whole, or the engine is not installed; the message says what to
+            do.
     """
-    if engine is not None and engine not in ENGINES:
-        raise InputError(f"engine {engine!r}: there is no such engine, use one of {', '.join(ENGINES)}")
+    check_engine(engine)
+    if threads is not None:
+        positive_int("threads", threads)
     folder = fetch(model)
-    check_model_folder(folder)
+    exported = is_export(folder)
+    if not exported:
+        check_model_folder(folder)
+    asked, tell = engine, say or _to_stderr
+    if engine == AUTO:
+        engine = "torch" if dtype is not None else choose(folder, None if device is None else str(device)).engine
+    if exported or engine in WITHOUT_TORCH:
+        _check_fits_engine(folder, engine, device, dtype)
+        try:
+            return _load_engine(folder, str(model), engine, threads, tell)
+        except GalipError as error:
+            if exported or asked != AUTO:
+                raise
+            tell(f"{engine} cannot be used, drawing with torch instead: {error}")
+            engine = "torch"
 
     place = _device(device)
     kind = _dtype(dtype, folder, on_cpu=place.type == "cpu")
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     pipeline = _load_pipeline(folder, kind)
     try:
         pipeline.to(place)
     except RuntimeError as error:
         raise GalipError(f"{model} cannot be moved to {place}: {error}") from error
+    if engine == "compile":
+        from galip.runtime.compiled import compile_pipeline
+
+        compile_pipeline(pipeline)
     return pipeline
 
 
@@ -175,7 +234,9 @@ def _download(hub_id: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     wanted = [INDEX, "README.md", "training.json", *(f"{part}/*" for part in (*NETWORKS, "tokenizer"))]
-    pickles = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5"]
+    wanted += [MANIFEST, "tokenizer.json", "*.onnx", "*.onnx.data"]
+    wanted += [f"{part}.{end}" for part in ("generator", "text_encoder") for end in ("xml", "bin")]  # OpenVINO's
+    pickles = ["*/*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5"]
     neither = f"there is no folder {hub_id} here, nor a bundled model of that name ({_bundled_line()})"
     try:
         return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=pickles))
@@ -191,6 +252,43 @@ def _download(hub_id: str) -> Path:
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise GalipError(f"model {hub_id!r}: {neither}, and the hub answers: {error}") from error
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _check_fits_engine(folder: Path, engine: str | None, device: Any, dtype: Any) -> None:
+    """Refuse what only torch can do, before anything is converted."""
+    name = engine or "an exported model"
+    if is_export(folder) and engine in ("torch", "compile"):
+        raise InputError(f"{folder}: this model is exported, which {engine} cannot run; give the one it was made from")
+    if device is not None and str(device) != "cpu":
+        raise InputError(f"device {str(device)!r}: {name} runs on the CPU; use device cpu, or the engine torch")
+    if dtype is not None:
+        raise InputError(f"dtype {str(dtype)!r}: {name} has its own; export the model with --precision, or use torch")
+
+
+def _load_engine(
+    folder: Path, name: str, engine: str | None, threads: int | None, say: Callable[[str], None]
+) -> EnginePipeline:
+    """An exported model, or an ordinary one that is converted unless it has been before."""
+    from galip.runtime.engine_pipeline import EnginePipeline
+
+    if is_export(folder):
+        return EnginePipeline(folder, engine, threads)
+    kind: Kind = "openvino" if engine == "openvino" else "onnx"
+
+    def convert(out: Path) -> None:
+        import torch
+
+        from galip.runtime.exporting import Source, export
+
+        say(f"converting {name} for {engine}; this is done once and kept in {out.parent}")
+        export(_load_pipeline(folder, torch.float32), Source(Path(name).name, folder), out, kind)
+
+    require_engine(str(engine))
+    return EnginePipeline(cached(folder, kind, convert), engine, threads)
 
 
 def _load_pipeline(folder: Path, dtype: torch.dtype) -> GALIPPipeline:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import operator
-import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -23,23 +19,18 @@ from transformers import (
     T5EncoderModel,
 )
 
-from galip.captions import clean_caption
+from galip import arguments
+from galip.arguments import BATCH_SIZE, Job, OutputType, Sentences
 from galip.errors import GalipError, InputError
 from galip.models.clip_vision import FrozenCLIPVision
 from galip.models.generator import MateGenerator
 from galip.models.text import CLIPSentenceEncoder, SentenceEncoder, T5SentenceEncoder
-from galip.noise import check_seed, noise
+from galip.noise import noise
 from galip.outputs import GALIPPipelineOutput, to_pil
 
-OutputType = Literal["pil", "np", "pt"]
+Drawer = Callable[[MateGenerator, FrozenCLIPVision, Tensor, Tensor], Tensor]
+"""Computes `generator(z, e, vision)` in a way of its own: (generator, vision, z, e) -> pictures."""
 
-BATCH_SIZE = 16
-"""Pictures that are drawn together unless the caller says otherwise."""
-
-RANDOM_SEED_BITS = 32
-"""Seeds picked for the caller are short enough to be copied by hand."""
-
-_ENCODED_AT_ONCE = 256
 # diffusers renamed the argument, and each side of the change warns about the other's name.
 _DTYPE_ARGUMENT = "dtype" if tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 40) else "torch_dtype"
 
@@ -87,6 +78,7 @@ class GALIPPipeline(DiffusionPipeline):
         )
         self.register_to_config(text_scale=text_scale)
         generator.fold()
+        self.drawer: Drawer | None = None
         self._vision: FrozenCLIPVision | None = None
         self._sentence_encoder: SentenceEncoder | None = None
         self._encoder_parts: tuple[Any, ...] = ()
@@ -162,7 +154,7 @@ class GALIPPipeline(DiffusionPipeline):
         Raises:
             InputError: `prompt` is no caption or list of captions, or a caption is empty.
         """
-        return self.sentence_encoder.encode(_clean_prompts(prompt))
+        return self.sentence_encoder.encode(arguments.clean_prompts(prompt))
 
     # ---- drawing
 
@@ -257,42 +249,38 @@ class GALIPPipeline(DiffusionPipeline):
         truncation: Any,
         batch_size: Any,
         output_type: Any,
-    ) -> _Job:
+    ) -> Job[Tensor]:
         """Check every argument and make of them what the drawing loop needs."""
-        per_prompt = _positive_int("num_images_per_prompt", num_images_per_prompt)
-        if output_type not in get_args(OutputType):
-            raise InputError(f"output_type {output_type!r}: use one of {', '.join(map(repr, get_args(OutputType)))}")
-        if (prompt is None) == (prompt_embeds is None):
-            raise InputError("give either prompt or prompt_embeds" + (", not both" if prompt is not None else ""))
+        per_prompt = arguments.positive_int("num_images_per_prompt", num_images_per_prompt)
+        arguments.check_output_type(output_type)
+        arguments.check_one_of_prompt_and_embeds(prompt, prompt_embeds)
         vectors: Callable[[list[int]], Tensor]
         if prompt_embeds is None:
-            captions = _clean_prompts(prompt)
+            captions = arguments.clean_prompts(prompt)
             total = len(captions) * per_prompt
-            vectors = _Sentences(self.sentence_encoder, captions)
+            vectors = Sentences(self.sentence_encoder.encode, torch.stack, captions)
         else:
             embeds = self._check_embeds(prompt_embeds)
             total = len(embeds) * per_prompt
             vectors = embeds.__getitem__
-        return _Job(
+        return Job[Tensor](
             total=total,
             per_prompt=per_prompt,
             vectors=vectors,
             noise=self._noise(total, per_prompt, seed, generator, latents),
-            truncation=_finite("truncation", truncation),
-            batch_size=_positive_int("batch_size", batch_size),
+            truncation=arguments.finite("truncation", truncation),
+            batch_size=arguments.positive_int("batch_size", batch_size),
             output_type=output_type,
         )
 
-    def _run(self, job: _Job) -> Iterator[GALIPPipelineOutput]:
+    def _run(self, job: Job[Tensor]) -> Iterator[GALIPPipelineOutput]:
         z_dim = self.generator.z_dim
-        for start in range(0, job.total, job.batch_size):
-            stop = min(start + job.batch_size, job.total)
+        for start, stop, e in job.batches():
             if isinstance(job.noise, Tensor):
                 seeds, z = None, job.noise[start:stop]
             else:
                 seeds = job.noise[start:stop]
                 z = torch.from_numpy(noise(seeds, z_dim))
-            e = job.vectors([i // job.per_prompt for i in range(start, stop)])
             images = self._draw(z, e, job.truncation)
             self._check_finite(images, seeds, start)
             yield GALIPPipelineOutput(_convert(images, job.output_type), seeds)
@@ -301,30 +289,21 @@ class GALIPPipeline(DiffusionPipeline):
     def _draw(self, z: Tensor, e: Tensor, truncation: float) -> Tensor:
         """Noise [B, z_dim] and sentence vectors -> fp32 pictures [B, 3, S, S], not clamped, in about [0, 1]."""
         device = self.generator.device
-        images = self.generator((z * truncation).to(device), e.to(device), self.vision)
+        z, e = (z * truncation).to(device), e.to(device)
+        if self.drawer is None:
+            images = self.generator(z, e, self.vision)
+        else:
+            images = self.drawer(self.generator, self.vision, z, e)
         return images.float() * 0.5 + 0.5
 
     def _noise(self, total: int, per_prompt: int, seed: Any, generator: Any, latents: Any) -> Tensor | list[int]:
         """The noise [total, z_dim] of all pictures, or the seeds it is made from batch by batch."""
-        given = [n for n, v in (("seed", seed), ("generator", generator), ("latents", latents)) if v is not None]
-        if len(given) > 1:
-            raise InputError(f"{' and '.join(given)} are given: the noise can come from one of them only")
+        arguments.check_one_source_of_noise(seed=seed, generator=generator, latents=latents)
         if latents is not None:
             return _check_latents(latents, total, self.generator.z_dim)
         if generator is not None:
             return self._torch_noise(generator, total)
-        if seed is None:
-            return [secrets.randbits(RANDOM_SEED_BITS) for _ in range(total)]
-        if (isinstance(seed, Sequence) and not isinstance(seed, str | bytes)) or np.ndim(seed) == 1:
-            if len(seed) != total:
-                raise InputError(
-                    f"seed is a list of {len(seed)}: give one for each of the {total} pictures "
-                    f"({total // per_prompt} prompts, {per_prompt} each), or a single first seed"
-                )
-            return [check_seed(s) for s in seed]
-        first = check_seed(seed)
-        check_seed(first + per_prompt - 1)
-        return [first + i % per_prompt for i in range(total)]
+        return arguments.seeds_of(seed, total, per_prompt)
 
     def _torch_noise(self, generator: Any, total: int) -> Tensor:
         generators = [generator] if isinstance(generator, torch.Generator) else generator
@@ -344,12 +323,10 @@ class GALIPPipeline(DiffusionPipeline):
     def _check_embeds(self, embeds: Any) -> Tensor:
         cond_dim, stages = self.generator.cond_dim, self.generator.num_stages
         if not isinstance(embeds, Tensor) or not embeds.is_floating_point():
-            raise InputError(f"prompt_embeds is {_kind(embeds)}: give a float tensor, for example encode_prompt(...)")
-        if embeds.numel() == 0 or tuple(embeds.shape[1:]) not in ((cond_dim,), (stages, cond_dim)):
             raise InputError(
-                f"prompt_embeds has shape {list(embeds.shape)}: give one vector for each prompt, [P, {cond_dim}], "
-                f"or one for each of the generator's stages, [P, {stages}, {cond_dim}]"
+                f"prompt_embeds is {arguments.kind(embeds)}: give a float tensor, for example encode_prompt(...)"
             )
+        arguments.check_embeds_shape(embeds.shape, stages, cond_dim)
         if not embeds.isfinite().all():
             raise InputError("prompt_embeds holds numbers that are not finite")
         return embeds.detach()
@@ -359,7 +336,7 @@ class GALIPPipeline(DiffusionPipeline):
         if finite.all():
             return
         first = int((~finite).nonzero()[0])
-        name = f"picture {start + first}" + (f" (seed {seeds[first]})" if seeds is not None else "")
+        name = arguments.picture_name(start + first, None if seeds is None else seeds[first])
         dtype = self.generator.dtype
         remedy = (
             "the weights are broken: load an earlier checkpoint, or fetch the model again"
@@ -367,51 +344,6 @@ class GALIPPipeline(DiffusionPipeline):
             else f"the weights are {dtype}, which may overflow: load the model with dtype=torch.float32"
         )
         raise GalipError(f"{name} holds numbers that are not finite; {remedy}")
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A call, checked.
-
-    Attributes:
-        total: number of pictures (N).
-        per_prompt: pictures of each prompt; picture i belongs to prompt i // per_prompt.
-        vectors: numbers of prompts -> their sentence vectors [B, cond_dim] or [B, num_stages, cond_dim].
-        noise: z [N, z_dim], or a seed for each picture.
-        truncation: multiplies z.
-        batch_size: pictures drawn at once.
-        output_type: what becomes of them.
-    """
-
-    total: int
-    per_prompt: int
-    vectors: Callable[[list[int]], Tensor]
-    noise: Tensor | list[int]
-    truncation: float
-    batch_size: int
-    output_type: OutputType
-
-
-class _Sentences:
-    """Sentence vectors of a call's prompts: each different one is encoded once, shortly before it is first needed.
-
-    So the first picture of a long list does not wait for the last caption.
-    """
-
-    def __init__(self, encoder: SentenceEncoder, captions: list[str]) -> None:
-        self._encoder = encoder
-        index = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
-        self._distinct = list(index)
-        self._index = [index[caption] for caption in captions]
-        self._vectors: list[Tensor] = []
-
-    def __call__(self, prompts: list[int]) -> Tensor:
-        """Vectors [B, cond_dim] of the prompts with these numbers."""
-        wanted = [self._index[i] for i in prompts]
-        while len(self._vectors) <= max(wanted):
-            done = len(self._vectors)
-            self._vectors.extend(self._encoder.encode(self._distinct[done : done + _ENCODED_AT_ONCE]))
-        return torch.stack([self._vectors[i] for i in wanted])
 
 
 def _build_sentence_encoder(tokenizer: Any, text_encoder: Any, text_scale: float | None) -> SentenceEncoder:
@@ -434,54 +366,16 @@ def _build_sentence_encoder(tokenizer: Any, text_encoder: Any, text_scale: float
     )
 
 
-def _clean_prompts(prompt: Any) -> list[str]:
-    captions = [prompt] if isinstance(prompt, str) else prompt
-    if not isinstance(captions, Sequence) or isinstance(captions, bytes):
-        raise InputError(f"prompt is {_kind(prompt)}: give a caption or a list of captions")
-    if len(captions) == 0:
-        raise InputError("prompt is an empty list: give at least one caption")
-    for i, caption in enumerate(captions):
-        if not isinstance(caption, str):
-            raise InputError(f"prompt {i} is {_kind(caption)}: a caption is a string")
-    cleaned = {caption: clean_caption(caption) for caption in dict.fromkeys(captions)}
-    return [cleaned[caption] for caption in captions]
-
-
 def _check_latents(latents: Any, total: int, z_dim: int) -> Tensor:
     if not isinstance(latents, Tensor | np.ndarray):
-        raise InputError(f"latents is {_kind(latents)}: give the noise as a tensor or array [{total}, {z_dim}]")
+        raise InputError(
+            f"latents is {arguments.kind(latents)}: give the noise as a tensor or array [{total}, {z_dim}]"
+        )
     z = torch.as_tensor(latents).detach()
-    if tuple(z.shape) != (total, z_dim):
-        raise InputError(f"latents has shape {list(z.shape)}: give noise for each picture, [{total}, {z_dim}]")
+    arguments.check_latents_shape(z.shape, total, z_dim)
     if not z.is_floating_point() or not z.isfinite().all():
         raise InputError("latents must be finite floating-point numbers, about normally distributed")
     return z.float()
-
-
-def _positive_int(name: str, value: Any) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} is {value!r}: give a whole number, at least 1") from None
-    if number < 1:
-        raise InputError(f"{name} is {number}: give at least 1")
-    return number
-
-
-def _finite(name: str, value: Any) -> float:
-    try:
-        number = math.nan if isinstance(value, bool | str) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise InputError(f"{name} is {value!r}: give a finite number, 1 for the noise as it is")
-    return number
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _convert(images: Tensor, output_type: OutputType) -> Any:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from galip import __version__, gallery
 from galip.loading import load
+from galip.runtime.exporting import Source, export
 
 
 @pytest.fixture(autouse=True)
@@ -36,13 +37,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Command:
-    """`galip generate --model TINY --out OUT ...` and a look at what it left there."""
+    """`galip generate --model TINY --engine torch --out OUT ...` and a look at what it left there."""
 
     def __init__(self, model: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.model, self.out, self.capsys = model, out, capsys
 
     def __call__(self, *argv: object) -> Ended:
-        return run_command(self.capsys, "generate", "--model", self.model, "-o", self.out, *argv)
+        options = ("--model", self.model, "--engine", "torch", "-o", self.out)
+        return run_command(self.capsys, "generate", *options, *argv)
 
     def pictures(self) -> list[Path]:
         return sorted(path for path in self.out.iterdir() if path.name != gallery.SHEET_NAME)
@@ -204,6 +206,39 @@ def test_a_bar_is_shown_on_a_terminal_for_more_than_a_batch(generate: Command, m
     assert "drawing" not in ended.out
 
 
+# ---- engines
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "auto"])
+def test_every_engine_draws_the_same_files(
+    generate: Command, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GALIP_CACHE", str(tmp_path / "cache"))
+    assert generate("a cat", "two birds", "--seed", 0).code == 0
+    before = {path.name: np.asarray(Image.open(path)).astype(int) for path in generate.pictures()}
+    for path in generate.pictures():
+        path.unlink()
+    ended = generate("a cat", "two birds", "--seed", 0, "--engine", engine, "--threads", 1, "--device", "cpu")
+    assert ended.code == 0
+    assert "converting" in ended.err and "this is done once" in ended.err
+    assert {path.name for path in generate.pictures()} == set(before)
+    for path in generate.pictures():
+        assert np.abs(np.asarray(Image.open(path)).astype(int) - before[path.name]).max() <= 1
+    assert generate("a red heart", "--engine", engine, "--device", "cpu").err == ""
+
+
+def test_an_exported_model_draws(generate: Command, tmp_path: Path) -> None:
+    assert generate("a cat", "--seed", 0).code == 0
+    generate.model = tmp_path / "exported"
+    export(tiny.pipeline(), Source("tiny-32", tiny.save(tmp_path / "tiny-32")), generate.model, "onnx")
+    # in fp32 its pictures are the original's, so they are there already
+    assert generate("a cat", "--seed", 0, "--engine", "auto").out.startswith("0 pictures drawn, 1 were there already")
+    assert generate("two birds", "--seed", 0, "--engine", "auto").out.startswith("1 picture drawn")
+    ended = generate("a red heart", "--engine", "torch")
+    assert ended.code == 2
+    assert "this model is exported, which torch cannot run" in ended.err
+
+
 # ---- errors worth trying
 
 
@@ -223,6 +258,8 @@ def test_a_bar_is_shown_on_a_terminal_for_more_than_a_batch(generate: Command, m
         (["a cat", "--prompts-file", "."], "Is a directory"),
         (["a cat", "--model", "no-such-model"], "'no-such-model': there is no such folder and no such bundled model"),
         (["a cat", "--model", "someone/no-model"], "no folder someone/no-model here"),
+        (["a cat", "--engine", "warp"], "engine 'warp': there is no such engine, use one of torch, compile"),
+        (["a cat", "--engine", "openvino", "--device", "cuda"], "device 'cuda': openvino runs on the CPU"),
         (["a cat", "--device", "gpu7"], "device 'gpu7': there is no such device"),
         (["a cat", "-n", "0"], "'-n'"),
         (["a cat", "--batch-size", "0"], "'--batch-size'"),
@@ -319,7 +356,8 @@ def test_a_mistake_costs_no_heavy_import_and_the_command_runs_by_itself(model: P
         "    except SystemExit as ended: return ended.code\n"
         f"wrong = run('a cat', '--model', 'no-such-model', '-o', {str(tmp_path)!r})\n"
         "heavy = 'torch' in sys.modules\n"
-        f"right = run('a cat', '--model', {str(model)!r}, '-o', {str(tmp_path)!r}, '--threads', '1')\n"
+        f"options = ('--model', {str(model)!r}, '-o', {str(tmp_path)!r}, '--threads', '1', '--engine', 'torch')\n"
+        "right = run('a cat', *options)\n"
         "import torch\n"
         "print(json.dumps([wrong, heavy, right, torch.get_num_threads()]))"
     )

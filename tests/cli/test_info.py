@@ -12,6 +12,10 @@ import pytest
 import tiny
 from cli.running import run
 
+from galip.loading import load
+from galip.runtime import choosing
+from galip.runtime.exporting import Source, export
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -55,6 +59,35 @@ def test_json_says_the_same(model: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert facts["parameters"]["trainable"] == generator["parameters"]
     assert facts["parameters"]["all"] == sum(part["parameters"] for part in facts["parts"])
     assert facts["bytes"] == sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
+
+
+def test_it_says_what_runs_the_model(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GALIP_CACHE", str(tmp_path))
+    monkeypatch.setattr(choosing, "_may_have_gpu", lambda: False)
+    assert "engine auto means openvino: the fastest" in " ".join(run(capsys, "info", model).out.split())
+    assert "converted at the first use" in " ".join(run(capsys, "info", model).out.split())
+    load(model, engine="openvino", say=lambda _line: None)
+    assert "on a CPU; converted licence" in " ".join(run(capsys, "info", model).out.split())
+    assert json.loads(run(capsys, "info", model, "--json").out)["auto_engine"] == "openvino"
+
+
+def test_an_exported_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export(tiny.pipeline(), Source("tiny-32", model), tmp_path / "out", "onnx", "fp16", ["a cat"])
+    shown = " ".join(run(capsys, "info", tmp_path / "out").out.split())
+    for words in (
+        "model tiny-32, exported for onnx by galip",
+        "precision fp16",
+        "against fp32 PSNR",
+        "pictures 32 x 32 pixels",
+        "captions up to 16 tokens",
+        "engine onnxruntime: the model is exported for onnx",
+    ):
+        assert words in shown
+    facts = json.loads(run(capsys, "info", tmp_path / "out", "--json").out)
+    assert facts["precision"] == "fp16"
+    assert facts["auto_engine"] == "onnxruntime"
 
 
 def test_a_model_that_says_nothing_of_itself(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

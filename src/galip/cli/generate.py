@@ -8,12 +8,12 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 from PIL import Image
@@ -22,17 +22,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from galip import __version__, gallery
 from galip.captions import clean_caption
-from galip.cli.options import parse_seeds
+from galip.cli.options import EngineOption, parse_seeds
 from galip.errors import InputError
 from galip.loading import DEFAULT_MODEL, fetch, load, resolve
 from galip.model_folder import check_model_folder, fingerprint
 from galip.noise import SEED_LIMIT
-
-if TYPE_CHECKING:
-    from galip.pipeline import GALIPPipeline
+from galip.outputs import GALIPPipelineOutput
+from galip.runtime.choosing import AUTO, check_engine
+from galip.runtime.export_folder import is_export, read_manifest
 
 BATCH_SIZE = 16
 """Pictures drawn at once unless the user says otherwise."""
+
+
+class Streaming(Protocol):
+    """What is asked of a pipeline here: torch's and the other engines' have it alike."""
+
+    def stream(
+        self, prompt: list[str], *, seed: list[int], truncation: float, batch_size: int
+    ) -> Iterator[GALIPPipelineOutput]:
+        """Pictures of captions and seeds, batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,8 @@ def generate(
     ] = 1.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures drawn at once; changes speed only.")] = BATCH_SIZE,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. [default: a GPU if there is one]")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: torch's own choice]")] = None,
+    engine: EngineOption = AUTO,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: the engine's own choice]")] = None,
     sheet: Annotated[bool, typer.Option(help=f"Put the first {gallery.SHEET_LIMIT} on a contact sheet.")] = True,
 ) -> None:
     """Draw pictures from captions.
@@ -82,10 +92,9 @@ def generate(
     seeds = _seeds(seed, number, repeatable=prompts_file is not None)
     if not math.isfinite(truncation):
         raise InputError(f"--truncation {truncation}: give a finite number, 1 for the noise as it is")
+    check_engine(engine)
     _prepare_folder(out)
-    folder = fetch(model)
-    check_model_folder(folder)
-    weights = fingerprint(folder)
+    weights = _weights(fetch(model))
 
     settings = {"weights": weights, "truncation": truncation}
     pictures = [
@@ -97,7 +106,7 @@ def generate(
         console = Console(stderr=True, highlight=False)
         with _plain_warnings(console):
             with console.status(f"Loading {model} ..."):
-                pipe = _load(model, device, threads)
+                pipe = load(model, device=device, engine=engine, threads=threads, say=_line_to(console))
             _draw(pipe, missing, truncation, batch_size, texts, console)
 
     there = len(pictures) - len(missing)
@@ -172,16 +181,20 @@ def _prepare_folder(out: Path) -> None:
         ) from error
 
 
-def _load(model: str, device: str | None, threads: int | None) -> GALIPPipeline:
-    if threads is not None:
-        import torch
+def _weights(folder: Path) -> str:
+    """The name of the weights, once it is sure that the model is whole."""
+    if is_export(folder):
+        return read_manifest(folder).weights
+    check_model_folder(folder)
+    return fingerprint(folder)
 
-        torch.set_num_threads(threads)
-    return load(model, device=device)
+
+def _line_to(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, markup=False, soft_wrap=True)
 
 
 def _draw(
-    pipe: GALIPPipeline,
+    pipe: Streaming,
     pictures: Sequence[Picture],
     truncation: float,
     batch_size: int,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +15,9 @@ from rich.table import Table
 
 from galip.loading import DEFAULT_MODEL, fetch
 from galip.model_folder import ModelFacts, describe
+from galip.runtime.caching import is_cached
+from galip.runtime.choosing import WITHOUT_TORCH, Choice, choose
+from galip.runtime.export_folder import Manifest, is_export, read_manifest
 
 
 def info(
@@ -20,14 +25,40 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Say what a model is made of and what it was trained on, without loading its weights."""
-    facts = describe(fetch(model))
+    folder = fetch(model)
+    if is_export(folder):
+        _show_export(folder, read_manifest(folder), as_json)
+        return
+    facts, auto = describe(folder), choose(folder)
     if as_json:
-        print(json.dumps(_as_json(model, facts), indent=2, ensure_ascii=False))
+        print(json.dumps(_as_json(model, facts) | {"auto_engine": auto.engine}, indent=2, ensure_ascii=False))
         return
     # Captions of a card may hold square brackets, so nothing is read as rich's markup.
     console = Console(markup=False, highlight=False)
     console.print(_parts(facts))
-    console.print(_rest(facts))
+    console.print(_rest(facts, auto))
+
+
+def _show_export(folder: Path, manifest: Manifest, as_json: bool) -> None:
+    """What an exported model is: it has no parts of torch's to list."""
+    auto = choose(folder)
+    if as_json:
+        facts = asdict(manifest) | {"folder": str(folder), "auto_engine": auto.engine}
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    grid = _grid()
+    grid.add_row(" model", f"{manifest.source['name']}, exported for {manifest.kind} by galip {manifest.version}")
+    grid.add_row(" precision", manifest.precision)
+    if manifest.quality is not None:
+        mean, lowest = manifest.quality["psnr_mean"], manifest.quality["psnr_lowest"]
+        grid.add_row(" against fp32", f"PSNR {mean} dB in the mean, {lowest} dB at the lowest")
+    grid.add_row(" pictures", f"{manifest.image_size} x {manifest.image_size} pixels")
+    grid.add_row(" captions", f"up to {manifest.max_tokens} tokens" if manifest.text_encoder else "no text encoder")
+    grid.add_row(" size on disk", _bytes(sum(facts["bytes"] for facts in manifest.files.values())))
+    grid.add_row(" ONNX opset", str(manifest.opset))
+    grid.add_row(" engine", f"{auto.engine}: {auto.reason}")
+    grid.add_row(" folder", str(folder))
+    Console(markup=False, highlight=False).print(grid)
 
 
 def _as_json(model: str, facts: ModelFacts) -> dict[str, Any]:
@@ -66,13 +97,26 @@ def _parts(facts: ModelFacts) -> Table:
     return table
 
 
-def _rest(facts: ModelFacts) -> Table:
+def _grid() -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
+    return grid
+
+
+def _engine(facts: ModelFacts, auto: Choice) -> str:
+    if auto.engine not in WITHOUT_TORCH:
+        return f"auto means {auto.engine}: {auto.reason}"
+    there = is_cached(facts.folder, "openvino" if auto.engine == "openvino" else "onnx")
+    return f"auto means {auto.engine}: {auto.reason}; {'converted' if there else 'converted at the first use'}"
+
+
+def _rest(facts: ModelFacts, auto: Choice) -> Table:
+    grid = _grid()
     grid.add_row(" parameters", f"{facts.trainable:,} trainable, {facts.frozen:,} frozen")
     grid.add_row(" pictures", f"{facts.image_size} x {facts.image_size} pixels")
     grid.add_row(" size on disk", _bytes(facts.size))
+    grid.add_row(" engine", _engine(facts, auto))
     grid.add_row(" licence", facts.licence or "the model card does not say")
     grid.add_row(" trained on", ", ".join(facts.trained_on) or "the model card does not say")
     for key, value in facts.training.items():

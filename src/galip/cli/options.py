@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
+
+import typer
 
 from galip.errors import InputError
 from galip.noise import check_seed
 
 MOST_SEEDS = 1_000_000
 """More seeds than this in one option are taken for a slip of the finger."""
+
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        help="What runs the model: torch, compile, openvino, onnxruntime, or auto, the fastest that is installed. "
+        "Pictures are the same."
+    ),
+]
+"""--engine, for every command that draws."""
 
 _PART = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 

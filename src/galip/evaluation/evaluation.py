@@ -34,7 +34,7 @@ from galip.evaluation.pixel_facts import PixelFacts
 from galip.evaluation.plan import Plan, make_plan, plan_of_pictures
 from galip.evaluation.protocols import METRICS, Protocol
 from galip.evaluation.provenance import machine, versions
-from galip.evaluation.references import RealFeatures, cache_folder
+from galip.evaluation.references import RealFeatures
 from galip.evaluation.result import ExtractorUsed, Flag, Result, write_result
 from galip.evaluation.statistics import read_statistics
 from galip.evaluation.stores import FeatureStore
@@ -44,6 +44,7 @@ from galip.evaluation.weights import same_network
 from galip.models.clip_vision import ClipInput
 from galip.pipeline import GALIPPipeline
 from galip.processes import Processes
+from galip.runtime.caching import cache_folder
 
 _OWN = ("own", "released")
 _PIXELS = "pixels"
@@ -473,6 +474,7 @@ def own_clip(pipe: GALIPPipeline, name: str, released: bool) -> CLIPExtractor:
         released: pictures enter as in the release; False: as the model was trained with them.
     """
     text, vision = pipe.text_encoder, pipe.vision_encoder
+    assert text is not None
     if text.dtype != torch.float32 or vision.dtype != torch.float32:
         text, vision = copy.deepcopy(text), copy.deepcopy(vision)  # an extractor makes them fp32 in place
     clip_input: ClipInput = "released" if released else pipe.generator.config.clip_input

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,14 +15,6 @@ from galip.evaluation.features import Progress, look_at_pictures
 from galip.evaluation.pictures import real_pictures
 from galip.evaluation.stores import FeatureStore
 from galip.processes import Processes
-
-
-def cache_folder() -> Path:
-    """Where features of real pictures are kept: $GALIP_CACHE, or galip in the user's cache folder."""
-    if named := os.environ.get("GALIP_CACHE"):
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "galip"
 
 
 class RealFeatures:

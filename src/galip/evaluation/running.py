@@ -23,7 +23,7 @@ def drawn_by(
 ) -> DrawnByModel:
     """A model as `Evaluation.run` takes it; arguments and errors as for `galip.load`."""
     folder = fetch(model)
-    pipe = load(model, device=device, dtype=dtype)
+    pipe = load(model, device=device, dtype=dtype, engine="torch")
     seen = describe(folder).training.get("images")
     images = int(seen) if isinstance(seen, int | float) else None
     return DrawnByModel(pipe, str(model), fingerprint(folder), images, batch_size, truncation)

@@ -1,0 +1,123 @@
+"""`galip export`: a model for an engine that draws without torch, or in another precision."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from galip.captions import clean_caption
+from galip.errors import InputError
+from galip.loading import fetch, load
+from galip.model_folder import check_model_folder, fingerprint
+from galip.runtime.export_folder import check_out, is_export, written_whole
+
+if TYPE_CHECKING:
+    from galip.pipeline import GALIPPipeline
+
+FORMATS = ("openvino", "onnx", "torch")
+PRECISIONS = {"openvino": ("fp32", "fp16", "int8"), "onnx": ("fp32", "fp16"), "torch": ("fp32", "fp16")}
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A bundled model's name, a folder, or a hub id.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--format", help="openvino, onnx (for ONNX Runtime), or torch: a model folder without the discriminator."
+        ),
+    ] = "openvino",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="fp32; fp16: half the size; int8 (openvino): convolutions in 8-bit integers, with --captions."
+        ),
+    ] = "fp32",
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="A UTF-8 file with one caption a line, like those that will be drawn: calibrates int8, and measures "
+            "how near the pictures are to those in fp32."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there already.")] = False,
+) -> None:
+    """Write a model for an engine that draws without torch.
+
+    The folder holds text encoder, generator, tokenizer and a model card, and loads like any model: galip.load(OUT).
+    """
+    if kind not in FORMATS:
+        raise InputError(f"--format {kind}: use one of {', '.join(FORMATS)}")
+    if precision not in PRECISIONS[kind]:
+        raise InputError(f"--precision {precision}: for the format {kind} there are {', '.join(PRECISIONS[kind])}")
+    if precision == "int8" and captions is None:
+        raise InputError("--precision int8 is calibrated with captions like those to be drawn: give --captions FILE")
+    lines = [] if captions is None else _read_captions(captions)
+    check_out(out, overwrite)
+    folder = fetch(model)
+    if is_export(folder):
+        raise InputError(f"{folder}: this model is exported already; give the model that it was made from")
+    check_model_folder(folder)
+    if kind == "torch":
+        if captions is not None:
+            raise InputError("--captions: they calibrate and measure what is exported for an engine, not for torch")
+        _export_torch(folder, out, precision)
+    else:
+        _export_engine(folder, Path(model).name, out, kind, precision, lines)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    print(f"{out}: {kind}, {precision}, {size / 1e6:.1f} MB")
+
+
+def _export_engine(folder: Path, name: str, out: Path, kind: str, precision: str, captions: list[str]) -> None:
+    from galip.runtime.choosing import require_engine
+    from galip.runtime.exporting import Source
+    from galip.runtime.exporting import export as write
+
+    require_engine("openvino" if kind == "openvino" else "onnx")
+    pipeline = _load(folder)
+    manifest = write(pipeline, Source(name, folder), out, kind, precision, captions, _say)  # type: ignore[arg-type]
+    if manifest.quality is not None:
+        quality = manifest.quality
+        print(
+            f"against fp32, over {quality['captions']} captions: PSNR {quality['psnr_mean']} dB in the mean, "
+            f"{quality['psnr_lowest']} dB at the lowest, largest difference {quality['largest_difference']}"
+        )
+
+
+def _export_torch(folder: Path, out: Path, precision: str) -> None:
+    import shutil
+
+    import torch
+
+    pipeline = _load(folder)
+    if precision == "fp16":
+        pipeline.to(torch.float16)
+    with written_whole(out) as unfinished:
+        pipeline.save_pretrained(unfinished)
+        for name in ("README.md", "training.json"):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, unfinished / name)
+    print(f"weights {fingerprint(folder)} -> {fingerprint(out)}")
+
+
+def _load(folder: Path) -> GALIPPipeline:
+    _say(f"loading {folder}")
+    return load(folder, device="cpu", dtype="float32", engine="torch")
+
+
+def _read_captions(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: it is no UTF-8 text ({error}); one caption a line is needed") from None
+    captions = [clean_caption(line) for line in lines if line.strip()]
+    if not captions:
+        raise InputError(f"{file}: it holds no captions; one a line is needed")
+    return captions
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
