@@ -7,10 +7,12 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from PIL import Image
 
+from galip.data.shard_set import ShardSet
 from galip.data.shards import FORMAT, INDEX, RECORDS_SUFFIX, scan_tar
 
 
@@ -61,3 +63,8 @@ def write_index(folder: Path) -> None:
 
 def number_in(caption: str) -> int:
     return int(caption.split()[-1])
+
+
+def read_in_child(source: ShardSet, numbers: list[int], answers: Connection) -> None:
+    """For another process, which must find this function in a module that it can import."""
+    answers.send([source.read(number)[1][0] for number in numbers])

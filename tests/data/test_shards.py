@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from data.tars import picture_bytes, record, write_index, write_shards, write_tar
+from data.tars import picture_bytes, read_in_child, record, write_index, write_shards, write_tar
 
 from galip.data import shard_set
 from galip.data.shard_set import ShardSet
@@ -132,21 +132,18 @@ def test_captions_are_listed_where_they_are_few(tmp_path: Path) -> None:
         assert len(source.some_captions(99)) == 5
 
 
-def read_in_child(source: ShardSet, numbers: list[int], answers: multiprocessing.SimpleQueue[object]) -> None:
-    answers.put([source.read(number)[1][0] for number in numbers])
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_other_processes_read_beside_this_one(tmp_path: Path, method: str) -> None:
     write_shards(tmp_path, [4, 3])
     source = open_source(str(tmp_path))
     source.read(0)  # a file is open before the other process starts
     context = multiprocessing.get_context(method)
-    answers = context.SimpleQueue()
-    child = context.Process(target=read_in_child, args=(source, [0, 6] * 50, answers))
+    answers, end = context.Pipe(duplex=False)
+    child = context.Process(target=read_in_child, args=(source, [0, 6] * 50, end))
     child.start()
     here = [source.read(number)[1][0] for number in [1, 5] * 50]
-    assert answers.get() == ["picture 0", "picture 6"] * 50
+    assert answers.poll(120), "the other process has not answered"
+    assert answers.recv() == ["picture 0", "picture 6"] * 50
     child.join()
     assert here == ["picture 1", "picture 5"] * 50
 

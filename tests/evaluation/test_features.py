@@ -106,8 +106,8 @@ def one_of_two(rank: int) -> Processes:
 def test_processes_share_the_missing_blocks_and_see_the_same_batches(tmp_path: Path) -> None:
     pictures, extractor, there = [Numbered(), Numbered()], Corners(), stores(tmp_path, "one")
     # Both know what was missing before either began, as from_main sees to among real processes.
-    before = there["one"].missing
-    there["one"].missing = lambda missing=before(): missing  # type: ignore[method-assign]
+    missing = there["one"].missing()
+    there["one"].missing = lambda: missing  # type: ignore[method-assign]
     for rank in range(2):
         looking = {"one": (extractor, there["one"])}
         look_at_pictures(pictures[rank], looking, one_of_two(rank), quiet, "drawing")

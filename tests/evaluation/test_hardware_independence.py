@@ -137,7 +137,7 @@ def test_the_batch_size_changes_no_number(setting: Setting, uninterrupted: Resul
     assert small.values(other) == pytest.approx(small.values(uninterrupted), rel=1e-3, abs=1e-6)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -151,7 +151,7 @@ class StopAt:
     def __call__(self, what: str, done: int, total: int) -> None:
         self.totals[what] = total
         if what == self.what and done >= self.done:
-            raise Stopped
+            raise StoppedError
 
 
 @pytest.mark.parametrize(
@@ -161,12 +161,12 @@ class StopAt:
 def test_stopped_anywhere_the_same_call_goes_on(
     setting: Setting, uninterrupted: Result, what: str, done: int, drawing_left: int
 ) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         setting.here("again", progress=StopAt(what, done))
     assert (setting.folder / "again.work").is_dir() and not (setting.folder / "again.json").exists()
     told = StopAt()
     found = setting.here("again", progress=told)
-    # 70 pictures and 32 of families are three blocks less what was done.
+    # 70 pictures and 64 of families are three blocks, less what was done.
     assert told.totals["drawing"] == drawing_left
     assert small.values(found) == small.values(uninterrupted)
     assert read_result(setting.folder / "again.json") == found
@@ -174,7 +174,7 @@ def test_stopped_anywhere_the_same_call_goes_on(
 
 
 def test_blocks_that_were_lost_are_made_again(setting: Setting, uninterrupted: Result) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         setting.here("again", progress=StopAt("real pictures", 1))
     work = setting.folder / "again.work"
     for lost in ("drawn-clip/000000", "drawn-own/000001", "captions-clip/000001", "drawn-pixels/000001"):
@@ -191,7 +191,7 @@ def test_blocks_that_were_lost_are_made_again(setting: Setting, uninterrupted: R
 
 
 def test_a_damaged_block_is_named_and_the_call_goes_on_without_it(setting: Setting, uninterrupted: Result) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         setting.here("again", progress=StopAt("real pictures", 1))
     broken = setting.folder / "again.work" / "drawn-clip" / "000001.safetensors"
     broken.write_bytes(broken.read_bytes()[:-9])
@@ -249,7 +249,7 @@ def test_other_real_pictures_are_not_taken_from_the_cache(setting: Setting, tmp_
 
 @pytest.mark.parametrize("change", ["model", "settings", "data", "networks"])
 def test_the_work_of_another_evaluation_is_refused(setting: Setting, tmp_path: Path, change: str) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         setting.here("again", progress=StopAt("drawing", 1))
     work = setting.folder / "again.work"
     before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
@@ -279,7 +279,7 @@ def test_without_out_nothing_is_left(setting: Setting, tmp_path: Path, monkeypat
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     against = small.against(setting.data, setting.clip, tmp_path / "cache")
     assert evaluate(setting.model, small.rules("clip_score"), against, processes=small.alone()) is not None
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         evaluate(
             setting.model, small.rules("clip_score"), against, processes=small.alone(), progress=StopAt("drawing", 1)
         )
@@ -298,6 +298,6 @@ def test_the_files_beside_a_result_hold_every_picture(setting: Setting) -> None:
             assert drawn.size == real.size == (small.SIDE, small.SIDE)
     with gzip.open(folder / "per_picture.jsonl.gz", "rt") as lines:
         rows = [json.loads(line) for line in lines]
-    assert [row["number"] for row in rows] == list(range(small.COUNT + 32))
+    assert [row["number"] for row in rows] == list(range(small.COUNT + 64))
     cosines = [row["scores"]["clip_score"] for row in rows[: small.COUNT]]
     assert np.mean(cosines) == pytest.approx(found.metrics["clip_score"].value, abs=1e-5)

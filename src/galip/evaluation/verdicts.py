@@ -16,7 +16,7 @@ from galip.evaluation.protocols import METRICS, Protocol
 from galip.evaluation.result import Flag
 
 FLAT = 0.01
-"""Standard deviation of a picture's values, in [0, 1], below which there is nothing to see in it."""
+"""Standard deviation of a channel's values, in [0, 1], below which there is nothing to see in a picture."""
 
 SATURATION = 0.25
 """So much larger a share of values at the ends of the range than in real pictures is suspicious."""

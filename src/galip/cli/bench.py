@@ -1,0 +1,123 @@
+"""`galip bench`: how fast a model draws here, by engine and batch size."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from galip.benchmarking.running import measure_model
+from galip.errors import InputError
+from galip.loading import DEFAULT_MODEL
+
+
+def bench(
+    model: Annotated[str, typer.Argument(help="A bundled model's name, a folder, or a hub id.")] = DEFAULT_MODEL,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="What runs the model, separated by commas: torch, compile, openvino, onnxruntime, auto. "
+            "[default: all that are installed, without compile]"
+        ),
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Pictures drawn at once, separated by commas.")] = "1,4,8",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: the engine's own choice]")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="For torch and compile: cpu, cuda, ... [default: a GPU if there is one]")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Time to spend on each number, after a warm-up.")] = 3.0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
+) -> None:
+    """Measure how fast a model draws on this machine, and with how much memory.
+
+    Each engine runs in processes of its own, in turns. Measure on an idle machine.
+    """
+    engines = [] if engine is None else [word.strip() for word in engine.split(",")]
+    batches = _batches(batch)
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise InputError(f"--json {json_file}: there is no folder {json_file.parent}; make it first")
+    result = measure_model(model, engines, batches, threads, device, seconds, say=_say)
+    if json_file is not None:
+        _write(json_file, result)
+    console = Console(markup=False, highlight=False)
+    console.print(_start_up(result))
+    console.print(_speed(result))
+    facts = result["machine"]
+    for line in (
+        "medians, in brackets the quartiles; memory: the most that the process has held by then",
+        f"{facts['processor']}, {facts['cores_for_us']} of {facts['cores']} cores, {_threads(threads)}",
+        ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
+    ):
+        console.print(f" {line}", soft_wrap=True)
+
+
+def _start_up(result: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("engine", no_wrap=True)
+    for heading in ("start to first picture, s", "memory, MiB"):
+        table.add_column(heading, justify="right")
+    for engine, found in result["engines"].items():
+        first = found["first_picture"]
+        table.add_row(
+            engine,
+            f"{first['median']:.2f} ({first['low']:.2f} to {first['high']:.2f})",
+            _mib(found["first_peak_bytes"]),
+        )
+    return table
+
+
+def _speed(result: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("engine", no_wrap=True)
+    for heading in ("batch", "ms", "text, ms", "image, ms", "pictures/s", "memory, MiB"):
+        table.add_column(heading, justify="right")
+    for engine, found in result["engines"].items():
+        for cell in found["batches"]:
+            parts = [_figure(1000 * cell[part]["median"]) for part in ("text", "image")]
+            rate = _figure(cell["pictures_per_second"])
+            table.add_row(
+                engine, str(cell["batch"]), _spread(cell["whole"], 1000), *parts, rate, _mib(cell["peak_bytes"])
+            )
+    return table
+
+
+def _spread(seconds: dict[str, Any], scale: float) -> str:
+    median, low, high = (_figure(scale * seconds[name]) for name in ("median", "low", "high"))
+    return f"{median} ({low}-{high})"
+
+
+def _figure(number: float) -> str:
+    """Three figures, and no exponent."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f}" if size else ""
+
+
+def _threads(threads: int | None) -> str:
+    return "threads as each engine chooses" if threads is None else f"{threads} thread{'s' * (threads > 1)}"
+
+
+def _batches(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise InputError(f"--batch {text}: give numbers of pictures, 1 or more, like 1,4,8")
+    return [int(word) for word in words]
+
+
+def _write(file: Path, result: dict[str, Any]) -> None:
+    unfinished = file.with_name(f".unfinished-{file.name}")
+    unfinished.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(unfinished, file)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
