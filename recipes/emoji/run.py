@@ -13,6 +13,7 @@ from pathlib import Path
 
 from common import HERE, WORK
 from export import ASSET, FIGURES, PICTURES
+from tables import RESULT
 
 RUN = Path("runs/emoji-64")
 CONFIG = "configs/emoji.yaml"
@@ -37,6 +38,8 @@ def main() -> None:
     python(HERE / "bundle.py")
     python(HERE / "export.py", "--run", RUN)
     python(HERE / "evaluate.py", "--model", ASSET, "--out", FIGURES, "--pictures", PICTURES)
+    python("-m", "galip", "evaluate", "emoji-64", "--protocol", "emoji64", "--out", RESULT)
+    python(HERE / "tables.py")
     python(HERE / "curve.py", "--run", RUN)
     python(HERE / "pictures.py", "--run", RUN, "--out", PICTURES)
     python(HERE / "export.py", "--figures", FIGURES)
