@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+    gather_object,
+)
 from torch import Tensor, nn
 
 from galip.errors import GalipError, InputError
@@ -43,7 +49,9 @@ class Processes:
         if wanted is not None and wanted.type == "cuda" and wanted.index is not None:
             torch.cuda.set_device(wanted)
         ddp = DistributedDataParallelKwargs(find_unused_parameters=False, gradient_as_bucket_view=True)
-        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[ddp])
+        # One process computes an evaluation's metrics, and may need longer than the ten minutes that NCCL waits.
+        patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[ddp, patience])
         self._check_settings()
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         # Accelerate says "cpu:0" in each of several processes, which safetensors does not know.

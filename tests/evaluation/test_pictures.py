@@ -17,7 +17,7 @@ from galip.data.folder import CaptionedFolder
 from galip.data.source import BrokenRecordError
 from galip.errors import GalipError
 from galip.evaluation.pictures import DrawnByModel, DrawnPictures, at_resolution, real_pictures
-from galip.evaluation.plan import make_plan
+from galip.evaluation.plan import make_plan, plan_of_pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -116,7 +116,7 @@ def test_a_broken_real_picture_is_an_error_that_names_it(odd: CaptionedFolder) -
 
 @pytest.fixture(scope="module")
 def drawn() -> DrawnByModel:
-    return DrawnByModel(tiny.pipeline(), "tiny", "digest", batch_size=3)
+    return DrawnByModel(tiny.pipeline(), "tiny", batch_size=3)
 
 
 def test_a_models_pictures_are_its_pipelines_un_quantised(drawn: DrawnByModel, small_data: Path) -> None:
@@ -132,10 +132,10 @@ def test_a_models_pictures_are_its_pipelines_un_quantised(drawn: DrawnByModel, s
 def test_a_picture_depends_on_its_caption_and_seed_alone(drawn: DrawnByModel, small_data: Path) -> None:
     rows = make_plan(small.rules("fid"), CaptionedFolder(small_data)).asked[:7]
     found = drawn.draw(rows)
-    other = DrawnByModel(drawn.pipe, "tiny", "digest", batch_size=16)
+    other = DrawnByModel(drawn.pipe, "tiny", batch_size=16)
     torch.testing.assert_close(other.draw(rows[::-1]).flip(0), found, atol=1e-5, rtol=0)
     torch.testing.assert_close(drawn.draw(rows[3:4])[0], found[3], atol=1e-5, rtol=0)
-    half = DrawnByModel(drawn.pipe, "tiny", "digest", truncation=0.5)
+    half = DrawnByModel(drawn.pipe, "tiny", truncation=0.5)
     assert (half.draw(rows) - found).abs().max() > 1e-3
 
 
@@ -145,13 +145,14 @@ def test_a_broken_model_names_the_picture(small_data: Path) -> None:
         pipe.generator.image_generator.to_rgb.weight[0, 0, 0, 0] = float("nan")
     rows = make_plan(small.rules("fid", seed=40), CaptionedFolder(small_data)).asked[:2]
     with pytest.raises(GalipError, match=r"picture 0 \(seed 40\) holds numbers that are not finite; the weights"):
-        DrawnByModel(pipe, "tiny", "digest").draw(rows)
+        DrawnByModel(pipe, "tiny").draw(rows)
 
 
 def test_pictures_drawn_earlier_come_as_they_are(tmp_path: Path) -> None:
     source = CaptionedFolder(small.pictures(tmp_path / "drawn", 5))
     earlier = DrawnPictures(source, "drawn", 20)
-    rows = make_plan(small.rules("fid", captions="choose"), source).asked
-    by_number = sorted(rows, key=lambda row: row.number)
-    assert torch.equal(earlier.draw(by_number[1:4]), real_pictures(source, [1, 2, 3], 20))
-    assert earlier.digest == source.digest[:16] and earlier.size == 20
+    rows = plan_of_pictures(small.rules("fid", captions="choose"), source, source).asked
+    records = [row.earlier for row in rows]
+    assert sorted(records) == [0, 1, 2, 3, 4]
+    assert torch.equal(earlier.draw(rows[1:4]), real_pictures(source, records[1:4], 20))
+    assert earlier.digest == source.state[:16] and earlier.size == 20

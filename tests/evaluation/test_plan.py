@@ -186,7 +186,8 @@ def test_pictures_drawn_earlier_must_be_exactly_n(source: CaptionedFolder, tmp_p
     with pytest.raises(InputError, match="mine needs exactly 8 drawn pictures; there are 7"):
         plan_of_pictures(named, drawn, source)
     plan = plan_of_pictures(named.changed(pictures=7), drawn, source)
-    assert [row.caption for row in plan.compared] == [drawn.captions_at(number)[0] for number in range(7)]
+    assert [row.caption for row in plan.compared] == [drawn.captions_at(row.earlier)[0] for row in plan.compared]
+    assert sorted(row.earlier for row in plan.compared) == list(range(7))
     assert len(plan.reference) == 7 and all(row.record is None for row in plan.asked)
     assert len(plan_of_pictures(rules("fid", pictures=8), drawn, source).compared) == 7  # custom
     with pytest.raises(InputError, match="emoji64 asks for captions of its own"):

@@ -42,7 +42,7 @@ def test_the_named_protocols_are_what_was_published() -> None:
     assert coco.quantise and coco.reference == "asked" and METRICS["fid"].space == "inception"
     assert (cub.records, cub.captions, cub.passes, cub.resolution, cub.reference) == (2933, "passes", 12, 256, "all")
     assert "35,196" in cub.about and 12 * 2933 == 35196
-    assert not released.quantise and released.reference == "statistics" and released.resolution == 0
+    assert not released.quantise and released.reference == "statistics" and released.resolution == 224
     assert released.metrics == ("fid_released", "clip_score_released")
     assert released.spaces == ("inception-torchvision", "released")
     assert (emoji.captions, emoji.resolution, emoji.reference, emoji.suites) == ("listed", 64, "bundle", ("emoji",))

@@ -14,7 +14,7 @@ from evaluation import small
 from torch import Tensor
 
 from galip.data.folder import CaptionedFolder
-from galip.errors import GalipError
+from galip.errors import GalipError, InputError
 from galip.evaluation.evaluation import Against, Evaluation
 from galip.evaluation.extractors import open_extractor
 from galip.evaluation.measure import Measured, Seen
@@ -227,7 +227,7 @@ def test_some_copies(judged: Small, small_data: Path) -> None:
     assert "14 of 70 drawn pictures are pictures of the reference" in small.texts(flags, "invalid")
 
 
-def test_a_check_that_cannot_be_made_is_told(judged: Small, tmp_path: Path) -> None:
+def test_a_check_that_cannot_be_made_is_refused(judged: Small, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a red heart\na sleepy cat\n")
     against = Against(
         prompts=(str(tmp_path / "prompts.txt"),),
@@ -236,8 +236,8 @@ def test_a_check_that_cannot_be_made_is_told(judged: Small, tmp_path: Path) -> N
         cache=judged.cache,
     )
     rules = small.rules("clip_score", captions="prompts", reference="none")
-    result = Evaluation(rules, against, small.alone()).run(Loud())
-    assert result is not None and "no memorisation check" in small.texts(result.flags, "note")
+    with pytest.raises(InputError, match="--training .*: the check needs real pictures that were not trained on"):
+        Evaluation(rules, against, small.alone())
 
 
 def test_louder_than_real_pictures(judged: Small) -> None:
@@ -287,13 +287,14 @@ def statistics(judged: Small, tmp_path: Path) -> Path:
 
 def test_statistics_without_pictures(judged: Small, small_model: Path, statistics: Path) -> None:
     against = small.against(judged.data, judged.clip, judged.cache, reference=statistics)
-    rules = small.rules("fd_clip", "mmd_clip", "clip_score", reference="statistics")
+    with pytest.raises(InputError, match="metric mmd_clip needs the real pictures, and .* holds statistics only"):
+        Evaluation(small.rules("fd_clip", "mmd_clip", reference="statistics"), against, small.alone())
+    rules = small.rules("fd_clip", "clip_score", reference="statistics")
     result = Evaluation(rules, against, small.alone()).run(of(small_model))
     assert result is not None
     notes = small.texts(result.flags, "note", "fd_clip")
     assert "how many pictures the reference's statistics are of is not known" in notes
     assert "no real-against-real floor" in notes
-    assert "could not be computed: needs the reference's pictures" in small.texts(result.flags, "invalid", "mmd_clip")
     assert result.metrics.keys() == {"fd_clip", "clip_score"} and result.n_reference is None
     assert "fd_clip" not in result.floors
     with_pictures = judged(of(small_model), "fd_clip", "clip_score")

@@ -24,6 +24,7 @@ COMMANDS = {
     "convert": "Read and write the GALIP authors' checkpoints.",
     "data": "Prepare captioned pictures for training, and look at them.",
     "train": "Train a model on captioned pictures.",
+    "bench": "Measure how fast a model draws here.",
     "evaluate": "Measure a model by a named protocol; compare results.",
 }
 """Each command and its line in `galip --help`.

@@ -51,33 +51,30 @@ def bench(
     console.print(_speed(result))
     facts = result["machine"]
     for line in (
-        "medians, in brackets the quartiles; memory: the most that the process has held by then",
+        "medians, in brackets the quartiles; per s: pictures; MiB: the most memory that the process has held by then",
         f"{facts['processor']}, {facts['cores_for_us']} of {facts['cores']} cores, {_threads(threads)}",
         ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
     ):
         console.print(f" {line}", soft_wrap=True)
+    if json_file is not None:
+        console.print(f" written to {json_file}", soft_wrap=True)
 
 
 def _start_up(result: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("engine", no_wrap=True)
-    for heading in ("start to first picture, s", "memory, MiB"):
-        table.add_column(heading, justify="right")
+    for heading in ("start to first picture, s", "MiB"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for engine, found in result["engines"].items():
-        first = found["first_picture"]
-        table.add_row(
-            engine,
-            f"{first['median']:.2f} ({first['low']:.2f} to {first['high']:.2f})",
-            _mib(found["first_peak_bytes"]),
-        )
+        table.add_row(engine, _spread(found["first_picture"], 1), _mib(found["first_peak_bytes"]))
     return table
 
 
 def _speed(result: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("engine", no_wrap=True)
-    for heading in ("batch", "ms", "text, ms", "image, ms", "pictures/s", "memory, MiB"):
-        table.add_column(heading, justify="right")
+    for heading in ("batch", "ms", "text, ms", "image, ms", "per s", "MiB"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for engine, found in result["engines"].items():
         for cell in found["batches"]:
             parts = [_figure(1000 * cell[part]["median"]) for part in ("text", "image")]

@@ -106,6 +106,12 @@ class CaptionedFolder:
             found.update(json.dumps(row).encode())
         return found.hexdigest()
 
+    @property
+    def state(self) -> str:
+        """`digest` with the times at which the pictures were written."""
+        times = [record.path.stat().st_mtime_ns if record.path.exists() else -1 for record in self.records]
+        return hashlib.sha256(json.dumps([self.digest, times]).encode()).hexdigest()
+
     def _try(self, numbers: list[int]) -> None:
         broken = []
         for number in numbers:

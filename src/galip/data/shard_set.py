@@ -154,6 +154,13 @@ class ShardSet:
         parts = [shard.sha256 or f"{shard.path.name} {shard.size}" for shard in self._shards]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
+    @property
+    def state(self) -> str:
+        """`digest` with the times at which tars without a hash were written."""
+        scanned = [shard.path for shard in self._shards if shard.sha256 is None]
+        times = [path.stat().st_mtime_ns if path.exists() else -1 for path in scanned]
+        return hashlib.sha256(json.dumps([self.digest, times]).encode()).hexdigest()
+
     # ---- where things lie
 
     def _scanned(self, tar: Path, number: int) -> _Shard:

@@ -80,6 +80,10 @@ class Pictures(Protocol):
         """At most `count` captions of records that are evenly spread over the source, always the same."""
 
     @property
+    def state(self) -> str:
+        """Like `digest`, and another one when a file was written anew: for what is computed from pixels and kept."""
+
+    @property
     def digest(self) -> str:
         """Hexadecimal hash of what the data is; a run that is resumed on other data can say so."""
 

@@ -35,7 +35,7 @@ from galip.evaluation.plan import Plan, make_plan, plan_of_pictures
 from galip.evaluation.protocols import METRICS, Protocol
 from galip.evaluation.provenance import machine, versions
 from galip.evaluation.references import RealFeatures
-from galip.evaluation.result import ExtractorUsed, Flag, Result, write_result
+from galip.evaluation.result import ExtractorUsed, Result, write_result
 from galip.evaluation.statistics import read_statistics
 from galip.evaluation.stores import FeatureStore
 from galip.evaluation.suites import Suite, read_suite
@@ -52,7 +52,7 @@ COMPARING = ("frechet", "kernel", "mmd", "manifold")
 """Kinds of metrics that need real pictures."""
 
 _READING = ("alignment", "r_precision")
-_MEMORY_SPACES = ("judge", "dinov2", "clip", "inception", "own")
+_MEMORY_SPACES = ("judge", "dinov2", "clip", "inception", "inception-torchvision", "own", "released")
 _ABOUT = "evaluation.json"
 
 
@@ -123,7 +123,34 @@ class Evaluation:
                 )
             extractor.to(self.processes.device)
 
+        self._check_comparable()
+
     # ---- what is needed
+
+    def _check_comparable(self) -> None:
+        """What is compared with needs to be known in the features that it is compared in."""
+        if self.statistics is not None and self.statistics.features is None:
+            for name in self.protocol.metrics:
+                if METRICS[name].kind in COMPARING and METRICS[name].kind != "frechet":
+                    raise InputError(
+                        f"metric {name} needs the real pictures, and {self.against.reference} holds statistics only; "
+                        "leave it out, or --reference"
+                    )
+        if self.training is not None and self._memory_space is None:
+            raise InputError(
+                f"--training {self.against.training}: the check needs real pictures that were not trained on, too; "
+                "give --data without --reference, or leave it out"
+            )
+
+    @property
+    def _memory_space(self) -> str | None:
+        """Where drawn, real and training pictures are compared: in the best space that knows real ones."""
+        spaces = self.protocol.spaces
+        if self.source is None or not self.plan.reference:
+            held = self.statistics is not None and self.statistics.features is not None
+            spaces = ("judge",) if self.bundle is not None else tuple(self._comparing) if held else ()
+        known = [space for space in _MEMORY_SPACES if space in spaces and space in self.protocol.spaces]
+        return known[0] if known else None
 
     def _check_given(self) -> None:
         protocol, against = self.protocol, self.against
@@ -142,6 +169,11 @@ class Evaluation:
                     raise InputError(f"metric {name} compares with real pictures: give --data, or leave it out")
         if against.reference is not None and protocol.reference != "statistics" and protocol.name != "custom":
             raise InputError(f"protocol {protocol.name} computes its reference from --data; leave --reference out")
+        if self.bundle is not None and (foreign := self._comparing - {"judge"}):
+            names = [name for name in protocol.metrics if METRICS[name].space in foreign]
+            raise InputError(
+                f"protocol {protocol.name} has its judge's features of real pictures only; leave {names[0]} out"
+            )
         opened = [space for space in protocol.spaces if space not in (*_OWN, "judge")]
         unknown = set(against.weights or ()) - set(opened)
         if unknown:
@@ -181,12 +213,10 @@ class Evaluation:
             extra["reference_file"] = hashlib.sha256(self.against.reference.read_bytes()).hexdigest()[:16]
         return self.protocol.model_dump(mode="json") | extra
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """Of the settings, but for texts and the choice of metrics."""
-        free = ("name", "about", "split", "metrics", "spaces")
-        fixed = {name: value for name, value in self.settings.items() if name not in free}
-        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+        """Of the settings, but for texts and the choice of metrics. Where `resolution` is 0, a result has the model's."""
+        return _digest_of(self.settings)
 
     @property
     def data_digest(self) -> str:
@@ -197,7 +227,7 @@ class Evaluation:
 
     # ---- the work
 
-    def run(self, drawn: Drawn, out: Path | None = None) -> Result | None:
+    def run(self, drawn: Drawn, out: Path | None = None, replace: bool = False) -> Result | None:
         """Evaluate a model.
 
         What is done is kept in the folder `out` with the suffix `.work` until the result is written; a second call with
@@ -207,6 +237,7 @@ class Evaluation:
             drawn: the model, or pictures drawn earlier.
             out: where the main process writes the result, and the folder of pictures beside it; None: nowhere, and the
                 work is done in a temporary folder.
+            replace: whether another evaluation's unfinished work in that place is thrown away.
 
         Returns:
             The result, on the main process; None on the others.
@@ -228,7 +259,15 @@ class Evaluation:
             plan = plan_of_pictures(self.protocol, drawn.source, self.source)
         resolution = self.protocol.resolution or drawn.size
         extractors = self.extractors | self._own_extractors(drawn)
-        work = self.processes.from_main(lambda: self._work_folder(drawn, plan, extractors, out))
+        settings = self.settings | {"resolution": resolution}
+        about = {
+            "settings": _digest_of(settings),
+            "model": drawn.digest,
+            "data": self.data_digest,
+            "plan": plan.digest,
+            "networks": {space: _digest_of_both_sides(extractor) for space, extractor in sorted(extractors.items())},
+        }
+        work = self.processes.from_main(lambda: self._work_folder(about, out, replace))
         result, done = None, False
         try:
             texts = self._read(plan, extractors, work)
@@ -236,7 +275,7 @@ class Evaluation:
             real, training = self._real(plan, resolution, extractors)
             if self.processes.is_main:
                 result = self._conclude(
-                    drawn, plan, extractors, texts, pictures, real, training, resolution, out, started
+                    drawn, plan, extractors, texts, pictures, real, training, settings, out, started
                 )
             done = True
         finally:
@@ -257,31 +296,26 @@ class Evaluation:
         device = self.processes.device
         return {space: own_clip(pipe, drawn.name, released=space == "released").to(device) for space in spaces}
 
-    def _work_folder(
-        self, drawn: Drawn, plan: Plan, extractors: Mapping[str, FeatureExtractor], out: Path | None
-    ) -> Path:
+    @staticmethod
+    def _work_folder(about: dict[str, Any], out: Path | None, replace: bool) -> Path:
         if out is None:
             return Path(tempfile.mkdtemp(prefix="galip-evaluation-"))
         folder = out.with_suffix(".work")
-        about = {
-            "settings": self.digest,
-            "model": drawn.digest,
-            "data": self.data_digest,
-            "plan": plan.digest,
-            "networks": {space: extractor.digest for space, extractor in sorted(extractors.items())},
-        }
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / _ABOUT
             if path.exists():
                 there = json.loads(path.read_text(encoding="utf-8"))
                 other = sorted(name for name in about if there.get(name) != about[name])
-                if other:
+                if other and replace:
+                    shutil.rmtree(folder)
+                    folder.mkdir()
+                elif other:
                     raise GalipError(
                         f"{folder}: holds an unfinished evaluation with other {', '.join(other)}; remove it, or choose "
                         "another --out"
                     )
-            else:
+            if not path.exists():
                 unfinished = folder / f".{_ABOUT}"
                 unfinished.write_text(json.dumps(about), encoding="utf-8")
                 unfinished.replace(path)
@@ -331,15 +365,11 @@ class Evaluation:
             real = features.compute(looking, self.processes, self.progress, "real pictures")
         training: dict[str, FeatureStore] = {}
         if self.training is not None:
-            space = self.memory_space(extractors)
+            space = self._memory_space
+            assert space is not None  # as was checked
             features = RealFeatures(self.training, range(len(self.training)), resolution, self.cache)
             training = features.compute({space: extractors[space]}, self.processes, self.progress, "training pictures")
         return real, training
-
-    @staticmethod
-    def memory_space(extractors: Mapping[str, FeatureExtractor]) -> str:
-        """Where drawn and training pictures are compared."""
-        return next((space for space in _MEMORY_SPACES if space in extractors), next(iter(extractors)))
 
     # ---- the numbers
 
@@ -352,7 +382,7 @@ class Evaluation:
         pictures: Mapping[str, FeatureStore],
         real: Mapping[str, FeatureStore],
         training: Mapping[str, FeatureStore],
-        resolution: int,
+        settings: dict[str, Any],
         out: Path | None,
         started: float,
     ) -> Result:
@@ -367,13 +397,10 @@ class Evaluation:
         own = {space for space in extractors if space in _OWN or self._is_own(extractors[space], drawn)}
         facts = real[_PIXELS].whole() if _PIXELS in real else self.bundle.facts if self.bundle else None
         flags = look_for_trouble(self.protocol, plan, pictures[_PIXELS].whole(), facts, seen, measured, own, memorised)
-        if self.training is not None and memorised is None:
-            text = "no memorisation check: it needs real pictures that were not trained on, in the same features"
-            flags.append(Flag(level="note", text=text))
         result = Result(
             protocol=self.protocol.name,
-            protocol_digest=self.digest,
-            settings=self.settings,
+            protocol_digest=_digest_of(settings),
+            settings=settings,
             model=drawn.name,
             model_digest=drawn.digest,
             images_seen=drawn.images_seen,
@@ -386,7 +413,7 @@ class Evaluation:
             groups=measured.groups,
             group_floors=measured.group_floors,
             extractors={
-                space: ExtractorUsed(weights=extractor.weights, digest=extractor.digest)
+                space: ExtractorUsed(weights=extractor.weights, digest=_digest_of_both_sides(extractor))
                 for space, extractor in extractors.items()
             },
             versions=versions(),
@@ -396,8 +423,8 @@ class Evaluation:
             flags=flags,
         )
         if out is not None:
-            shown = Shown(self.protocol, plan, drawn, self.source, self.training, resolution)
-            keep_files(out, shown, seen, memorised)
+            shown = Shown(self.protocol, plan, drawn, self.source, self.training, settings["resolution"])
+            keep_files(out, shown, measured, memorised)
             write_result(out, result)
         return result
 
@@ -436,7 +463,7 @@ class Evaluation:
             if held_out is None:
                 return None
             compared = [row.number for row in plan.compared]
-            return memorisation(here.drawn[compared], held_out, store.whole(), count=SHOWN)
+            return memorisation(here.drawn[compared], held_out, store.whole(), count=min(SHOWN, store.count))
         return None
 
     @staticmethod
@@ -444,6 +471,19 @@ class Evaluation:
         if not isinstance(extractor, CLIPExtractor) or not isinstance(drawn, DrawnByModel):
             return False
         return same_network(extractor.network.model, drawn.pipe.vision_encoder)
+
+
+def _digest_of(settings: dict[str, Any]) -> str:
+    """Of settings, but for texts and the choice of metrics."""
+    free = ("name", "about", "split", "metrics", "spaces")
+    fixed = {name: value for name, value in settings.items() if name not in free}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _digest_of_both_sides(extractor: FeatureExtractor) -> str:
+    """An extractor's digest, with that of its text side where it has one that can be another."""
+    text = getattr(extractor, "text_digest", None)
+    return extractor.digest if text is None else hashlib.sha256(f"{extractor.digest} {text}".encode()).hexdigest()[:16]
 
 
 def open_pictures(name: str, called: str) -> Pictures:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from galip.data.source import Pictures
-from galip.evaluation.measure import Seen, caption_scores
+from galip.evaluation.measure import Measured
 from galip.evaluation.memorisation import Memorisation
 from galip.evaluation.pictures import Drawn, at_resolution, real_pictures
 from galip.evaluation.plan import Asked, Plan
@@ -51,13 +51,13 @@ class Shown:
     resolution: int
 
 
-def keep_files(out: Path, shown: Shown, seen: Mapping[str, Seen], memorised: Memorisation | None) -> None:
+def keep_files(out: Path, shown: Shown, measured: Measured, memorised: Memorisation | None) -> None:
     """Fill the folder beside the result `out`; one that is there is replaced."""
     folder = files_of(out)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    scores = _scores(shown, seen)
+    scores = measured.scores
     rows = shown.plan.asked
     write_rows(unfinished / PER_PICTURE, (_picture_scores(row, scores) for row in rows))
     if order := _ordering(shown.protocol, scores):
@@ -66,18 +66,6 @@ def keep_files(out: Path, shown: Shown, seen: Mapping[str, Seen], memorised: Mem
         write_rows(unfinished / NEAREST, _nearest(unfinished, shown, memorised))
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.replace(folder)
-
-
-def _scores(shown: Shown, seen: Mapping[str, Seen]) -> dict[str, NDArray[np.float64]]:
-    """Every drawn picture's own part of the metrics that are means over pictures."""
-    scores = {}
-    for name in shown.protocol.metrics:
-        metric = METRICS[name]
-        if metric.kind not in ("alignment", "r_precision") or seen[metric.space].texts is None:
-            continue
-        cosines, chances = caption_scores(shown.plan, seen[metric.space], shown.protocol.among)
-        scores[name] = cosines if metric.kind == "alignment" else chances
-    return scores
 
 
 def _ordering(protocol: Protocol, scores: Mapping[str, NDArray[np.float64]]) -> str | None:
@@ -91,7 +79,7 @@ def _picture_scores(row: Asked, scores: Mapping[str, NDArray[np.float64]]) -> Pi
 
 
 def _samples(folder: Path, shown: Shown, score: NDArray[np.float64]) -> list[Sample]:
-    candidates = [row for row in shown.plan.asked if row.family < 0]
+    candidates = [row for row in shown.plan.asked if np.isfinite(score[row.number])]
     candidates.sort(key=lambda row: -score[row.number])
     count = min(_OF_EACH_RANK, len(candidates) // 3 or 1)
     middle = (len(candidates) - count) // 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,8 @@ class Measured:
         groups: by category and name.
         group_floors: the same of real pictures.
         without: metrics that could not be computed, and why.
+        scores: of metrics that are means over pictures, every drawn picture's part, [N]; NaN where it has none. A
+            picture that only a category counts is scored within that category.
     """
 
     metrics: dict[str, Number]
@@ -67,6 +69,7 @@ class Measured:
     groups: dict[str, dict[str, Number]]
     group_floors: dict[str, dict[str, Number]]
     without: dict[str, str]
+    scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def measure(protocol: Protocol, plan: Plan, seen: dict[str, Seen], say: Callable[[str], None]) -> Measured:
@@ -101,6 +104,14 @@ class _Task:
     def drawn(self) -> Vectors:
         """Features of the drawn pictures that are compared."""
         return _rows(self.seen.drawn, [row.number for row in self.plan.compared])
+
+    def dealt(self, groups: int) -> NDArray[np.int64]:
+        """The jackknife's group of each compared picture; pictures of one record are in one group."""
+        place: dict[int, int] = {}
+        units = [
+            row.number if row.record is None else place.setdefault(row.record, len(place)) for row in self.plan.compared
+        ]
+        return np.array(units, dtype=np.int64) % groups
 
     def reference(self) -> Vectors:
         """Features of the reference.
@@ -139,7 +150,8 @@ def _frechet(task: _Task) -> None:
         moments = Moments.of(drawn, "drawn pictures")
         found = Estimate(frechet_distance(moments.mean, moments.covariance, statistics.mu, statistics.sigma))
     else:
-        groups = [Moments.of(drawn[start::_GROUPS], "drawn pictures") for start in range(_GROUPS)]
+        dealt = task.dealt(_GROUPS)
+        groups = [Moments.of(drawn[dealt == group], "drawn pictures") for group in range(_GROUPS)]
         found = frechet_interval(groups, statistics)
     task.keep(found, len(drawn))
     if (sets := task.real_sets()) is not None:
@@ -159,7 +171,7 @@ def _kernel(task: _Task) -> None:
 
 def _mmd(task: _Task) -> None:
     drawn = task.drawn
-    task.keep(gaussian_mmd(drawn, task.reference()), len(drawn))
+    task.keep(gaussian_mmd(drawn, task.reference(), dealt=task.dealt(20)), len(drawn))
     if (sets := task.real_sets()) is not None:
         task.keep_floor(gaussian_mmd(*sets), min(map(len, sets)))
 
@@ -203,7 +215,10 @@ def _about_captions(task: _Task, score: Callable[[Vectors, Vectors, list[str]], 
         if len(set(captions)) < 2:
             continue  # there is nothing to choose from
         numbers = [row.number for row in rows]
-        estimate = _mean(score(_rows(seen.drawn, numbers), _rows(texts, numbers), captions), rows)
+        values = score(_rows(seen.drawn, numbers), _rows(texts, numbers), captions)
+        kept = found.scores.setdefault(task.name, np.full(len(task.plan.asked), np.nan))
+        kept[numbers] = np.where(np.isnan(kept[numbers]), values, kept[numbers])
+        estimate = _mean(values, rows)
         here = found.groups.setdefault(group, {}) if group else found.metrics
         here[task.name] = _number(estimate, len(rows))
         places = [seen.real_row[number] for number in numbers] if seen.real is not None else [-1]
@@ -243,18 +258,6 @@ _COMPUTE: dict[str, Callable[[_Task], None]] = {
     "r_precision": _r_precision,
     "diversity": _diversity,
 }
-
-
-def caption_scores(plan: Plan, seen: Seen, among: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Each drawn picture's cosine and its chance of retrieval among the captions of the plan, both [N]."""
-    assert seen.texts is not None
-    captions = [row.caption for row in plan.asked]
-    chances = (
-        right_caption_chances(seen.drawn, seen.texts, captions, among)
-        if len(set(captions)) > 1
-        else np.full(len(captions), np.nan)
-    )
-    return clip_cosines(seen.drawn, seen.texts), chances
 
 
 def _number(estimate: Estimate, count: int) -> Number:

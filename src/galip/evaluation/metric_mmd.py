@@ -12,7 +12,9 @@ from galip.evaluation.vectors import COLUMNS, Doubles, Vectors, check_vectors, s
 SIGMA, SCALE = 10.0, 1000.0
 
 
-def gaussian_mmd(drawn: Vectors, reference: Vectors, groups: int = 20) -> Estimate:
+def gaussian_mmd(
+    drawn: Vectors, reference: Vectors, groups: int = 20, dealt: NDArray[np.int64] | None = None
+) -> Estimate:
     """1000 times the squared MMD of the vectors scaled to length 1, kernel exp(-|x - y|^2 / (2 10^2)).
 
     The estimator is the authors': means over all pairs, each picture with itself among them. It is never below 0, and
@@ -21,7 +23,9 @@ def gaussian_mmd(drawn: Vectors, reference: Vectors, groups: int = 20) -> Estima
 
     Args:
         drawn, reference: vectors [N, D] and [M, D], any scale.
-        groups: of the jackknife, 5 or more; below N / 2 of them there is no interval.
+        groups: of the jackknife, 5 or more; above N / 2 of them there is no interval.
+        dealt: each drawn picture's group, [N], below `groups`; None: by its number. Pictures that hang together, of one
+            record for example, belong into one.
 
     Raises:
         InputError: the lengths of the vectors differ.
@@ -31,7 +35,8 @@ def gaussian_mmd(drawn: Vectors, reference: Vectors, groups: int = 20) -> Estima
     check_vectors(reference, "reference pictures", dim=drawn.shape[1])
     if groups < 5:
         raise InputError(f"{groups} groups: a jackknife needs 5 or more")
-    number, dealt, one = len(drawn), np.arange(len(drawn)) % groups, np.zeros(len(reference), dtype=np.int64)
+    number, one = len(drawn), np.zeros(len(reference), dtype=np.int64)
+    dealt = np.arange(number) % groups if dealt is None else dealt
     within = _sums_within(drawn, "drawn pictures", dealt, groups)  # [groups, groups]
     across = _sums_across(drawn, dealt, groups, reference)
     other = _sums_within(reference, "reference pictures", one, 1)[0, 0] / len(reference) ** 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from galip.data.source import Pictures
 from galip.errors import GalipError
 from galip.evaluation.extractors import full_precision
 from galip.evaluation.plan import Asked
+from galip.evaluation.weights import digest_of
 from galip.outputs import to_uint8
 from galip.pipeline import GALIPPipeline
 
@@ -50,7 +52,6 @@ class DrawnByModel:
     Args:
         pipe: the pipeline.
         name: as the user gave it.
-        digest: of its weights.
         images_seen: in training, if that is known.
         batch_size: pictures drawn at once; it changes speed and memory, not pictures.
         truncation: multiplies the noise.
@@ -60,13 +61,13 @@ class DrawnByModel:
         self,
         pipe: GALIPPipeline,
         name: str,
-        digest: str,
         images_seen: int | None = None,
         batch_size: int = 16,
         truncation: float = 1.0,
     ) -> None:
-        self.pipe, self.name, self.digest, self.images_seen = pipe, name, digest, images_seen
+        self.pipe, self.name, self.images_seen = pipe, name, images_seen
         self.batch_size, self.truncation = batch_size, truncation
+        self.digest = digest_of_model(pipe)
 
     @property
     def size(self) -> int:
@@ -84,11 +85,19 @@ class DrawnByModel:
             return torch.cat([part.images for part in parts])
 
 
+def digest_of_model(pipe: GALIPPipeline) -> str:
+    """16 hexadecimal digits that name all that decides over a model's pictures: its networks' values and settings."""
+    networks = (pipe.generator, pipe.vision_encoder, pipe.text_encoder)
+    parts = ["" if network is None else digest_of(network) for network in networks]
+    parts += [str(pipe.config.text_scale), pipe.generator.config.clip_input]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
 class DrawnPictures:
     """Pictures that somebody drew earlier, with the captions that they were drawn for.
 
     Args:
-        source: the captioned pictures; row i of a plan is record i.
+        source: the captioned pictures; a row of a plan says which.
         name: as the user gave it.
         size: side in pixels to which they are brought.
     """
@@ -96,14 +105,14 @@ class DrawnPictures:
     images_seen: int | None = None
 
     def __init__(self, source: Pictures, name: str, size: int) -> None:
-        self.source, self.name, self.digest, self._size = source, name, source.digest[:16], size
+        self.source, self.name, self.digest, self._size = source, name, source.state[:16], size
 
     @property
     def size(self) -> int:
         return self._size
 
     def draw(self, rows: Sequence[Asked]) -> Tensor:
-        return real_pictures(self.source, [row.number for row in rows], self._size)
+        return real_pictures(self.source, [row.earlier for row in rows], self._size)
 
 
 def real_pictures(source: Pictures, numbers: Sequence[int], resolution: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -25,6 +26,7 @@ class Asked:
             that only measure diversity, do not.
         record: the real picture of the caption; None where there is none.
         groups: categories that it counts for, beside the whole.
+        earlier: the record of a picture that was drawn earlier; -1: it is drawn now.
         family: pictures of one family differ in their seeds only, and measure diversity; -1: none.
     """
 
@@ -35,6 +37,7 @@ class Asked:
     record: int | None = None
     groups: tuple[str, ...] = ()
     family: int = -1
+    earlier: int = -1
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,15 @@ def plan_of_pictures(protocol: Protocol, drawn: Pictures, source: Pictures | Non
     wanted = len(plan.compared)
     if len(drawn) != wanted and protocol.name != "custom":
         raise InputError(f"protocol {protocol.name} needs exactly {wanted} drawn pictures; there are {len(drawn)}")
-    plan.asked = [Asked(number, drawn.captions_at(number)[0], 0) for number in range(len(drawn))]
+    order = _shuffled(protocol.seed, "drawn", range(len(drawn)))
+    plan.asked, asked = [], Counter(row.caption for row in plan.compared)
+    for number, record in enumerate(order):
+        plan.asked.append(Asked(number, drawn.captions_at(record)[0], 0, earlier=record))
+    if protocol.name != "custom":
+        if asked != Counter(row.caption for row in plan.asked):
+            plan.unlike.append("the captions of the pictures drawn earlier are not those that the protocol chooses")
+        if not protocol.quantise:
+            plan.unlike.append("the protocol compares pictures that were never 8-bit; pictures in files are")
     return plan
 
 

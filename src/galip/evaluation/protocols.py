@@ -205,6 +205,7 @@ register(
         split="COCO val2014 (`galip data prepare coco`, part validation)",
         records=40504,
         pictures=30000,
+        resolution=224,
         quantise=False,
         reference="statistics",
         metrics=("fid_released", "clip_score_released"),

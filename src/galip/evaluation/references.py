@@ -32,7 +32,7 @@ class RealFeatures:
 
     def __init__(self, source: Pictures, records: Sequence[int], resolution: int, cache: Path) -> None:
         self.source, self.records, self.resolution = source, list(records), resolution
-        about = [source.digest, self.records, resolution]
+        about = [source.state, self.records, resolution]
         name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
         self.folder = cache / "evaluation" / name
 

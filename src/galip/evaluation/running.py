@@ -14,19 +14,22 @@ from galip.evaluation.pictures import Drawn, DrawnByModel, DrawnPictures
 from galip.evaluation.protocols import METRICS, Protocol, get_protocol
 from galip.evaluation.result import Result
 from galip.loading import bundled_models, fetch, load
-from galip.model_folder import INDEX, check_model_folder, describe, fingerprint
+from galip.model_folder import INDEX, check_model_folder, describe
 from galip.processes import Processes
 
 
 def drawn_by(
     model: str | Path, *, device: Any = None, dtype: Any = None, batch_size: int = 16, truncation: float = 1.0
 ) -> DrawnByModel:
-    """A model as `Evaluation.run` takes it; arguments and errors as for `galip.load`."""
+    """A model as `Evaluation.run` takes it, in fp32 unless `dtype` says otherwise.
+
+    Arguments and errors as for `galip.load`.
+    """
     folder = fetch(model)
-    pipe = load(model, device=device, dtype=dtype, engine="torch")
+    pipe = load(model, device=device, dtype=dtype or "float32", engine="torch")  # on any hardware the same
     seen = describe(folder).training.get("images")
     images = int(seen) if isinstance(seen, int | float) else None
-    return DrawnByModel(pipe, str(model), fingerprint(folder), images, batch_size, truncation)
+    return DrawnByModel(pipe, str(model), images, batch_size, truncation)
 
 
 def evaluate(
@@ -62,6 +65,9 @@ def evaluate(
     source = _drawn_earlier(model) if is_pictures(model) else None
     if source is None:
         fetch(model)  # a wrong name must not cost what the networks cost
+    elif isinstance(protocol, str) and rules.name == "custom":
+        drawable = [name for name in rules.metrics if METRICS[name].kind != "diversity"]  # one picture a caption
+        rules = rules.changed(metrics=drawable)
     evaluation = Evaluation(rules, against, processes, progress)
     drawn: Drawn
     if source is not None:

@@ -14,6 +14,7 @@ from galip.evaluation.pixel_facts import DEVIATION, SATURATED, hashes_of
 from galip.evaluation.plan import Plan
 from galip.evaluation.protocols import METRICS, Protocol
 from galip.evaluation.result import Flag
+from galip.evaluation.vectors import Vectors, tiles
 
 FLAT = 0.01
 """Standard deviation of a channel's values, in [0, 1], below which there is nothing to see in a picture."""
@@ -21,9 +22,11 @@ FLAT = 0.01
 SATURATION = 0.25
 """So much larger a share of values at the ends of the range than in real pictures is suspicious."""
 
-TOO_NEAR = 0.25
+TOO_NEAR = 0.15
 """The floor is taken from half as many pictures, so a perfect model gets about half of it. What gets less than this
 share of it is made of the reference."""
+
+_UNQUANTISED = ("inception-torchvision", "released")
 
 SAME = 0.02
 """Mean distance between the pictures of one caption, by that between pictures of different ones: below, seeds do
@@ -57,7 +60,7 @@ def look_for_trouble(
     flags += _of_pixels(drawn_facts[compared], real_facts)
     flags += _of_sizes(protocol, len(compared), seen)
     flags += _of_captions(protocol, plan, own, seen, measured)
-    flags += _of_distances(measured)
+    flags += _of_distances(measured, seen)
     if memorised is not None:
         flags += _of_memory(memorised)
     flags += [
@@ -101,6 +104,9 @@ def _of_sizes(protocol: Protocol, drawn: int, seen: Mapping[str, Seen]) -> list[
     flags = []
     for name in protocol.metrics:
         metric, here = METRICS[name], seen[METRICS[name].space]
+        if protocol.quantise and metric.space in _UNQUANTISED:
+            text = "the release measured it on pictures that were never 8-bit nor resized; protocol released_coco does"
+            flags.append(Flag(level="warning", about=name, text=text))
         if metric.kind not in ("frechet", "kernel", "mmd", "manifold"):
             continue
         reference = len(here.reference) if here.reference is not None else None
@@ -159,21 +165,26 @@ def _captions_of(plan: Plan) -> dict[str, int]:
     return {part: len(different) for part, different in captions.items()}
 
 
-def _spread(vectors: NDArray[np.floating]) -> float:
+def _spread(vectors: Vectors) -> float:
     """Root mean square distance between two of the unit vectors."""
-    unit = np.array(vectors, dtype=np.float64)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True).clip(min=1e-12)
-    return float(np.sqrt(2 * max(0.0, 1 - np.square(unit.mean(0)).sum())))
+    total = np.zeros(vectors.shape[1])
+    for _, tile in tiles(vectors, "drawn pictures"):
+        total += (tile / np.linalg.norm(tile, axis=1, keepdims=True).clip(min=1e-12)).sum(0)
+    return float(np.sqrt(2 * max(0.0, 1 - np.square(total / len(vectors)).sum())))
 
 
-def _of_distances(measured: Measured) -> list[Flag]:
+def _of_distances(measured: Measured, seen: Mapping[str, Seen]) -> list[Flag]:
     flags = []
     for name, number in measured.metrics.items():
         metric = METRICS.get(name)
         floor = measured.floors.get(name)
         if metric is None or metric.kind != "frechet" or floor is None:
             continue
-        if number.value < TOO_NEAR * floor.value:
+        dim = seen[metric.space].drawn.shape[1]
+        if floor.count is not None and floor.count <= dim:
+            text = f"the floor is of {floor.count} pictures a side, for features of {dim} numbers: it is far too large"
+            flags.append(Flag(level="note", about=name, text=text))
+        elif number.value < TOO_NEAR * floor.value:
             text = "far nearer to the reference than real pictures are to each other: these are its own pictures"
             flags.append(Flag(level="invalid", about=name, text=text))
     return flags

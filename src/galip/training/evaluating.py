@@ -12,7 +12,6 @@ from galip.errors import GalipError, InputError
 from galip.evaluation.evaluation import Against, Evaluation
 from galip.evaluation.pictures import DrawnByModel
 from galip.evaluation.protocols import METRICS, get_protocol
-from galip.evaluation.weights import digest_of
 from galip.models.generator import MateGenerator
 from galip.noise import noise
 from galip.pipeline import GALIPPipeline
@@ -106,7 +105,7 @@ class RunEvaluation:
 
     @torch.no_grad()
     def __call__(self, average: MateGenerator, images: int) -> dict[str, float]:
-        """The numbers of `average` after so many images, on every process; one that cannot be computed is left out."""
+        """The numbers of `average` after so many images, on every process; none of a dead generator."""
         networks = self.networks
         text = (networks.tokenizer, networks.text_encoder)
         if networks.t5 is not None:
@@ -114,12 +113,15 @@ class RunEvaluation:
         scale = None if networks.t5 is None else networks.t5.scale
         pipe = GALIPPipeline(*text, networks.vision.model, average, text_scale=scale)
         pipe.set_progress_bar_config(disable=True)
-        drawn = DrawnByModel(pipe, self.name, digest_of(average), images, batch_size=_AT_ONCE)
-        result = self.evaluation.run(drawn, self.folder / f"images-{images:09d}.json")
+        drawn = DrawnByModel(pipe, self.name, images, batch_size=_AT_ONCE)
+        result = self.evaluation.run(drawn, self.folder / f"images-{images:09d}.json", replace=True)
 
         def numbers() -> dict[str, float]:
             assert result is not None
-            return {name: number.value for name, number in result.metrics.items()}
+            # A dead generator may have a fine precision; that too few pictures make a number too large holds for all
+            # of the run alike.
+            dead = any(flag.level == "invalid" and not flag.about for flag in result.flags)
+            return {} if dead else {name: number.value for name, number in result.metrics.items()}
 
         return self.processes.from_main(numbers)
 

@@ -1,0 +1,146 @@
+"""One engine, measured in a process of its own: `python -m galip.benchmarking.worker`, which `measure_model` starts.
+
+It reads its orders as JSON from standard input and prints what it has found as JSON, as the last line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any
+
+import galip
+from galip.benchmarking.machine import peak_bytes
+from galip.errors import GalipError, InputError
+
+if TYPE_CHECKING:
+    from galip.pipeline import GALIPPipeline
+    from galip.runtime.engine_pipeline import EnginePipeline
+
+LEAST_REPEATS, MOST_REPEATS = 3, 200
+WARM_UP = 3
+"""Runs that are not timed: the first compiles and allocates, and a CUDA graph is recorded in the second."""
+
+# Captions about as long as COCO's: ten words, a dozen tokens.
+_COLOURS = "red blue green yellow black white brown pink orange grey".split()
+_THINGS = "dog cat bus train horse bird boat kite pizza clock bench flower".split()
+_PLACES = "street kitchen park harbour field station garden room forest market".split()
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker is told.
+
+    Attributes:
+        model: as `galip.load` takes it.
+        engine: as `galip.load` takes it.
+        device: as `galip.load` takes it.
+        threads: as `galip.load` takes it.
+        batches: numbers of pictures to draw at once, increasing. None at all: only load, which converts the model.
+        seconds: spent on each measurement, but for `LEAST_REPEATS`.
+        begun: `time.monotonic()`, which all processes share, when this one was started.
+    """
+
+    model: str
+    engine: str
+    device: str | None
+    threads: int | None
+    batches: list[int]
+    seconds: float
+    begun: float
+
+
+def measure(orders: Orders) -> dict[str, Any]:
+    """Start-up, then every batch size.
+
+    Returns:
+        `first_picture`: seconds from the process's start to its first picture; `first_peak_bytes`: memory until then;
+        `cells`: for each batch size the seconds of each repetition of `whole` (captions to PIL images), `text`
+        (captions to sentence vectors) and `image` (sentence vectors to PIL images), and `peak_bytes` until its end.
+        Nothing where nothing is to be drawn.
+
+    Raises:
+        InputError: the model has no text encoder.
+        GalipError: the model cannot be loaded by this engine.
+    """
+    pipe = galip.load(
+        orders.model, engine=orders.engine, device=orders.device, threads=orders.threads, say=lambda _line: None
+    )
+    if not orders.batches:
+        return {}
+    if not _has_text_encoder(pipe):
+        raise InputError(f"{orders.model}: it has no text encoder, but what is measured draws from captions")
+    prompts = captions(max(orders.batches))
+    _draw(pipe, prompts[:1])
+    found: dict[str, Any] = {"first_picture": time.monotonic() - orders.begun, "first_peak_bytes": peak_bytes()}
+    found["cells"] = {str(batch): _cell(pipe, prompts[:batch], orders.seconds) for batch in orders.batches}
+    return found
+
+
+def _cell(pipe: GALIPPipeline | EnginePipeline, prompts: list[str], seconds: float) -> dict[str, Any]:
+    vectors: Any = pipe.encode_prompt(prompts)
+    jobs: dict[str, Callable[[], Any]] = {
+        "whole": lambda: _draw(pipe, prompts),
+        "text": lambda: _encode(pipe, prompts),
+        "image": lambda: pipe(prompt_embeds=vectors, seed=list(range(len(prompts))), batch_size=len(prompts)),
+    }
+    found: dict[str, Any] = {name: repeated(job, seconds) for name, job in jobs.items()}
+    return found | {"peak_bytes": peak_bytes()}
+
+
+def repeated(job: Callable[[], Any], seconds: float) -> list[float]:
+    """Seconds of each repetition, after `WARM_UP` that are not timed.
+
+    There are as many as fit into `seconds`, between `LEAST_REPEATS` and `MOST_REPEATS`.
+    """
+    for _ in range(WARM_UP):
+        job()
+    times: list[float] = []
+    while len(times) < LEAST_REPEATS or (sum(times) < seconds and len(times) < MOST_REPEATS):
+        begun = time.perf_counter()
+        job()
+        times.append(time.perf_counter() - begun)
+    return times
+
+
+def _has_text_encoder(pipe: GALIPPipeline | EnginePipeline) -> bool:
+    manifest = getattr(pipe, "manifest", None)
+    return (pipe.text_encoder if manifest is None else manifest.text_encoder) is not None  # type: ignore[union-attr]
+
+
+def _draw(pipe: GALIPPipeline | EnginePipeline, prompts: list[str]) -> None:
+    pipe(prompts, seed=list(range(len(prompts))), batch_size=len(prompts))
+
+
+def _encode(pipe: GALIPPipeline | EnginePipeline, prompts: list[str]) -> None:
+    vectors: Any = pipe.encode_prompt(prompts)
+    if hasattr(vectors, "cpu"):  # a GPU is done only when its numbers are here
+        vectors.cpu()
+
+
+def captions(count: int) -> list[str]:
+    """`count` captions, all different."""
+    every = (
+        f"a {colour} {thing} beside a tree in the {place}{suffix}"
+        for suffix in ("", *(f" {number}" for number in range(count)))
+        for place, thing, colour in product(_PLACES, _THINGS, _COLOURS)
+    )
+    return list(islice(every, count))
+
+
+def main() -> None:
+    """Read orders, print findings; a mistake of the user's is `{"error": message}`."""
+    orders = Orders(**json.load(sys.stdin))
+    try:
+        found = measure(orders)
+    except GalipError as error:
+        found = {"error": str(error)}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
