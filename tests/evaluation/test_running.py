@@ -248,7 +248,7 @@ def test_statistics_of_one_network_do_not_reach_another(
     given = Against(str(small_data), tmp_path / "r.npz", str(small_data), weights=weights, cache=tmp_path)
     result = run(small_model, small.rules("kid", "clip_score", reference="statistics", pictures=4), given)
     assert result.n_reference == 50 and result.metrics.keys() == {"kid", "clip_score"}
-    assert "training pictures" in small.texts(result.flags, "warning")
+    assert "nearer to a training picture" in small.texts(result.flags, "warning")
 
 
 @pytest.mark.parametrize("option", ["data", "training"])

@@ -215,7 +215,7 @@ class Evaluation:
 
     @property
     def digest(self) -> str:
-        """Of the settings, but for texts and the choice of metrics. Where `resolution` is 0, a result has the model's."""
+        """Of the settings, but for texts and the choice of metrics. A result has the size in it that was really used."""
         return _digest_of(self.settings)
 
     @property
