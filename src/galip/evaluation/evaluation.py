@@ -215,7 +215,7 @@ class Evaluation:
 
     @property
     def digest(self) -> str:
-        """Of the settings, but for texts and the choice of metrics. A result has the size in it that was really used."""
+        """Of the settings, but for texts and the choice of metrics. A result has the size in it that was used."""
         return _digest_of(self.settings)
 
     @property
