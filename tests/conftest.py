@@ -20,8 +20,17 @@ os.environ["GALIP_CACHE"] = tempfile.mkdtemp(prefix="galip-tests-")
 atexit.register(shutil.rmtree, os.environ["GALIP_CACHE"], ignore_errors=True)
 
 
+_FORKING = ("data/", "training/", "cli/test_data.py", "cli/test_train.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none, and say so."""
+    """Skip what needs a GPU where there is none, and say so; put tests that start processes by fork first.
+
+    A process in which OpenVINO or ONNX Runtime has started its threads cannot be forked safely: workers hang or crash.
+    Training never does both; this process would.
+    """
+    here = Path(__file__).parent
+    items.sort(key=lambda item: not item.path.relative_to(here).as_posix().startswith(_FORKING))
     needing = [item for item in items if item.get_closest_marker("gpu")]
     if not needing:
         return
