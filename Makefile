@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEMO := out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format docs emoji-data emoji-model clean
+.PHONY: help demo test test-all test-engines lint format docs emoji-data emoji-model clean
 
 help: ## Say what each command does
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,10 @@ test: $(VENV)/.dev ## Set up, run the tests (on a CPU, a few minutes)
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.dev ## The same with the slow tests
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -m "not engines"
+
+test-engines: $(VENV)/.engines ## Tests of exported models, by OpenVINO and ONNX Runtime
+	$(BIN)/python -m pytest -m engines
 
 lint: $(VENV)/.dev ## Check style, formatting, types and which module imports which
 	$(BIN)/ruff check .
@@ -59,6 +62,10 @@ $(VENV)/.core: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.core
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	@touch $@
+
+$(VENV)/.engines: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -e ".[dev,export]"
 	@touch $@
 
 $(VENV)/.recipe: pyproject.toml $(VENV)/.core

@@ -179,6 +179,7 @@ def pixels(pipe: GALIPPipeline | EnginePipeline) -> np.ndarray:
 
 @pytest.mark.usefixtures("_cache")
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.engines
 def test_a_model_is_converted_once_for_an_engine(saved: Path, engine: str) -> None:
     said: list[str] = []
     pipe = load(saved, engine=engine, threads=1, say=said.append)
@@ -193,12 +194,14 @@ def test_a_model_is_converted_once_for_an_engine(saved: Path, engine: str) -> No
 
 
 @pytest.mark.usefixtures("_cache")
+@pytest.mark.engines
 def test_without_a_listener_standard_error_is_told(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     load(saved, engine="onnxruntime")
     assert "converting" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("_cache")
+@pytest.mark.engines
 def test_a_converted_model_needs_no_torch(saved: Path) -> None:
     load(saved, engine="auto", device="cpu", say=lambda _line: None)
     code = (
@@ -212,6 +215,7 @@ def test_a_converted_model_needs_no_torch(saved: Path) -> None:
 
 
 @pytest.mark.usefixtures("_cache")
+@pytest.mark.engines
 def test_an_exported_folder_loads_by_itself(saved: Path, tmp_path: Path) -> None:
     export(tiny.pipeline(), Source("tiny", saved), tmp_path / "out", "onnx")
     for engine, expected in ((None, "onnxruntime"), ("auto", "onnxruntime"), ("openvino", "openvino")):
@@ -227,6 +231,7 @@ def test_an_exported_folder_loads_by_itself(saved: Path, tmp_path: Path) -> None
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.engines
 def test_auto_falls_back_to_torch_and_says_why(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("GALIP_CACHE", str(tmp_path / "file"))

@@ -105,6 +105,7 @@ def test_another_picture_ends_the_measurement(roofline: ModuleType) -> None:
         roofline.check_same("nan", torch.full((3,), float("nan")), torch.ones(3))
 
 
+@pytest.mark.engines
 def test_the_script_runs(
     roofline: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

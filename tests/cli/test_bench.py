@@ -31,6 +31,7 @@ def exported(model: Path) -> Path:
     return folder
 
 
+@pytest.mark.engines
 def test_an_exported_model_is_measured_as_table_and_json(
     exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +105,7 @@ def test_mistakes_are_one_clean_line_before_anything_is_measured(
         )
 
 
+@pytest.mark.engines
 def test_an_exported_model_refuses_other_engines(exported: Path) -> None:
     with pytest.raises(InputError, match="is exported for onnx; use openvino or onnxruntime"):
         measure_model(str(exported), ["torch"], [1])

@@ -16,6 +16,8 @@ from galip.loading import load
 from galip.pipeline import GALIPPipeline
 from galip.runtime.engine_pipeline import EnginePipeline
 
+pytestmark = pytest.mark.engines
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:

@@ -210,6 +210,7 @@ def test_a_bar_is_shown_on_a_terminal_for_more_than_a_batch(generate: Command, m
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "auto"])
+@pytest.mark.engines
 def test_every_engine_draws_the_same_files(
     generate: Command, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +228,7 @@ def test_every_engine_draws_the_same_files(
     assert generate("a red heart", "--engine", engine, "--device", "cpu").err == ""
 
 
+@pytest.mark.engines
 def test_an_exported_model_draws(generate: Command, tmp_path: Path) -> None:
     assert generate("a cat", "--seed", 0).code == 0
     generate.model = tmp_path / "exported"

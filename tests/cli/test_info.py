@@ -61,6 +61,7 @@ def test_json_says_the_same(model: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert facts["bytes"] == sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
 
 
+@pytest.mark.engines
 def test_it_says_what_runs_the_model(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,6 +74,7 @@ def test_it_says_what_runs_the_model(
     assert json.loads(run(capsys, "info", model, "--json").out)["auto_engine"] == "openvino"
 
 
+@pytest.mark.engines
 def test_an_exported_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export(tiny.pipeline(), Source("tiny-32", model), tmp_path / "out", "onnx", "fp16", ["a cat"])
     shown = " ".join(run(capsys, "info", tmp_path / "out").out.split())

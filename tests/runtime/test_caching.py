@@ -15,6 +15,8 @@ from galip.errors import GalipError
 from galip.runtime.caching import cache_folder, cached, is_cached
 from galip.runtime.exporting import Source, export
 
+pytestmark = pytest.mark.engines
+
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

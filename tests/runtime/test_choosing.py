@@ -14,6 +14,8 @@ from galip.runtime import choosing
 from galip.runtime.choosing import ENGINES, check_engine, choose, has_gpu, require_engine
 from galip.runtime.engines import installed
 
+pytestmark = pytest.mark.engines
+
 
 @pytest.fixture
 def packages(monkeypatch: pytest.MonkeyPatch) -> set[str]:

@@ -24,6 +24,8 @@ from galip.runtime.engine_pipeline import CHUNKS, EnginePipeline
 from galip.runtime.export_folder import read_manifest
 from galip.runtime.exporting import Source, export
 
+pytestmark = pytest.mark.engines
+
 CAPTIONS = ["a red heart", "a sleepy cat in the rain", "two birds"]
 MANY = [f"{one} {other}" for one in ("a", "two", "the", "red") for other in ("heart", "cat", "rain", "birds", "kitten")]
 KINDS = pytest.mark.parametrize("kind", ["onnx", "openvino"])

@@ -24,6 +24,8 @@ from galip.runtime.generator_graph import generator_graph, upsample
 from galip.runtime.onnx_graph import OPSET, Graph
 from galip.runtime.text_graph import text_graph
 
+pytestmark = pytest.mark.engines
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
