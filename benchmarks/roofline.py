@@ -16,12 +16,17 @@ copying an array that no cache holds.
 | share | least ms by measured ms; above 1 where weights stay in a cache from one picture to the next |
 
 Parts run in torch, one after the other as in a picture. Below them stand whole generators, also by the engines, whose
-time is compared with what the folded form's operations take at the peak. Weights are random.
+time is compared with what the folded form's operations take at the peak. They take turns in rounds, each form in a
+process of its own, and the peak is measured anew in each round right before them: a machine that others use too is
+faster in one minute than in the next. The ratio is the median over the rounds. Weights are random.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,12 +34,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from common import RESULTS, SIZES, captions, median, random_networks, table, write_result
 from roofline_parts import Part, State, count, folded_parts, plain_parts
 from torch import Tensor
 
 from galip.benchmarking.machine import machine
+from galip.loading import load
 from galip.pipeline import GALIPPipeline
 from galip.runtime.choosing import WITHOUT_TORCH
 from galip.runtime.engine_pipeline import CHUNKS
@@ -70,11 +77,12 @@ def bandwidth(size: int = 1 << 28, seconds: float = 3.0) -> float:
 
 
 def _fastest(job: Callable[[], Any], seconds: float) -> float:
-    times: list[float] = []
     job()
-    while len(times) < 3 or sum(times) < seconds:
-        times.append(_timed(job))
-    return min(times)
+    fastest, spent, runs = math.inf, 0.0, 0
+    while runs < 3 or spent < seconds:
+        taken = _timed(job)
+        fastest, spent, runs = min(fastest, taken), spent + taken, runs + 1
+    return fastest
 
 
 def _timed(job: Callable[[], Any]) -> float:
@@ -123,27 +131,81 @@ def total(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"name": name} | {key: sum(row[key] for row in rows) for key in keys}
 
 
-def engine_seconds(networks: Networks, feeds: dict[str, Any], expected: Tensor, given: Any) -> dict[str, float]:
-    """Median seconds of the generator alone by each installed engine, whose picture is compared with `expected`.
+def whole_generators(networks: Networks, feeds: dict[str, Any], expected: Tensor, flops: float, given: Any) -> Any:
+    """Each form of the generator, by torch and by the installed engines, beside what `flops` take at the peak.
+
+    Returns:
+        By name: `seconds`, the median over all rounds, and `times_folded_flops`, the median of the rounds' ratios; and
+        under "peaks" the operations a second of each round.
 
     Raises:
-        SystemExit: an engine draws another picture.
+        SystemExit: a form draws another picture.
     """
     pipe = GALIPPipeline(networks.tokenizer, networks.text_encoder, networks.vision.model, networks.generator)
-    found = {}
+    forms = ["torch, plain", "torch, folded", *filter(installed, WITHOUT_TORCH)]
+    times: dict[str, list[float]] = {form: [] for form in forms}
+    ratios: dict[str, list[float]] = {form: [] for form in forms}
+    peaks = []
     with tempfile.TemporaryDirectory() as place:
         model = Path(place) / "model"
         pipe.save_pretrained(model)
         for engine in filter(installed, WITHOUT_TORCH):
-            kind: Kind = "openvino" if engine == "openvino" else "onnx"
-            folder = Path(place) / kind
-            export(pipe, Source("random", model), folder, kind)
-            network = load_network(engine, folder / (GENERATOR + SUFFIX[kind]), given.threads, CHUNKS)
-            check_same(engine, torch.from_numpy(network(feeds)), expected)
-            times = [_timed(lambda n=network: n(feeds)) for _ in range(WARM_UP + given.repeats)]  # type: ignore[misc]
-            found[engine] = median(times[WARM_UP:])
-            print(f"{engine}: {1000 * found[engine]:.1f} ms", file=sys.stderr)
-    return found
+            export(pipe, Source("random", model), Path(place) / engine, _kind(engine))
+        np.savez(Path(place) / "feeds.npz", expected=expected.numpy(), **feeds)
+        for _ in range(given.rounds):
+            for form in forms:
+                order = {"form": form, "place": place, "repeats": given.repeats, "threads": given.threads}
+                found = _in_process(order | {"side": given.side, "peak_seconds": given.peak_seconds})
+                peaks.append(found["peak"])
+                times[form].append(found["seconds"])
+                ratios[form].append(found["seconds"] * found["peak"] / flops)
+                print(f"{form}: {1000 * found['seconds']:.1f} ms, {found['peak'] / 1e9:.1f} GFLOP/s", file=sys.stderr)
+    wholes = {
+        form: {"seconds": median(times[form]), "times_folded_flops": median(ratios[form])} | {"rounds": ratios[form]}
+        for form in forms
+    }
+    return wholes, peaks
+
+
+def _in_process(order: dict[str, Any]) -> dict[str, float]:
+    command = [sys.executable, __file__, "--worker", json.dumps(order)]
+    return dict(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+
+
+@torch.no_grad()
+def work(order: dict[str, Any]) -> dict[str, float]:
+    """What a process of its own does: the peak by torch before and after, in between one form of the generator."""
+    torch.set_num_threads(order["threads"])
+    place = Path(order["place"])
+    with np.load(place / "feeds.npz") as stored:
+        feeds, expected = {"z": stored["z"], "e": stored["e"]}, torch.from_numpy(stored["expected"])
+    run = _prepared(order["form"], place, feeds, order["threads"])
+    check_same(order["form"], run(), expected)
+    for _ in range(WARM_UP):
+        run()
+    peaks = [matrix_rate(order["side"], order["peak_seconds"])]
+    time.sleep(0.5)  # torch's threads go to sleep before another engine's begin
+    seconds = median([_timed(run) for _ in range(order["repeats"])])
+    time.sleep(0.5)
+    peaks.append(matrix_rate(order["side"], order["peak_seconds"]))
+    return {"seconds": seconds, "peak": max(peaks)}
+
+
+def _prepared(form: str, place: Path, feeds: dict[str, Any], threads: int) -> Callable[[], Tensor]:
+    if form in WITHOUT_TORCH:
+        network = load_network(form, place / form / (GENERATOR + SUFFIX[_kind(form)]), threads, CHUNKS)
+        return lambda: torch.from_numpy(network(feeds))
+    pipe = load(place / "model", device="cpu", engine="torch")
+    generator = pipe.generator.requires_grad_(False).eval()
+    z, e = torch.from_numpy(feeds["z"]), torch.from_numpy(feeds["e"][:, 0].copy())
+    if form == "torch, plain":
+        return lambda: generator(z, e, pipe.vision)
+    folded, vision = fold(generator), fold_vision(pipe.vision)
+    return lambda: folded(z, e, vision)
+
+
+def _kind(engine: str) -> Kind:
+    return "openvino" if engine == "openvino" else "onnx"
 
 
 def check_same(name: str, picture: Tensor, expected: Tensor) -> None:
@@ -172,7 +234,7 @@ def measure(size: str, batch: int, given: Any) -> dict[str, Any]:
         "plain": plain_parts(networks),
         "folded": folded_parts(networks, folded, folded_vision),
     }
-    result: dict[str, Any] = {"peak_flops": peak, "bandwidth": rate, "parts": {}, "generator": {}}
+    result: dict[str, Any] = {"peak_flops": peak, "bandwidth": rate, "parts": {}}
     for form, parts in forms.items():
         own = dict(state)
         rows = measure_parts(parts, own, given.repeats)
@@ -183,23 +245,10 @@ def measure(size: str, batch: int, given: Any) -> dict[str, Any]:
         rows.append(total("generator", rows[1:]))
         add_limits(rows, peak, rate)
         result["parts"][form] = rows
-        result["generator"][f"torch, {form}, part by part"] = rows[-1]["seconds"]
-    runs = {
-        "torch, plain": lambda: networks.generator(z, state["e"], networks.vision),
-        "torch, folded": lambda: folded(z, state["e"], folded_vision),
-    }
-    for name, run in runs.items():
-        times = [_timed(run) for _ in range(WARM_UP + given.repeats)]
-        result["generator"][name] = median(times[WARM_UP:])
     stages = networks.generator.num_stages
     feeds = {"z": z.numpy(), "e": state["e"][:, None].expand(-1, stages, -1).numpy()}
-    result["generator"] |= engine_seconds(networks, feeds, expected, given)
-    # All forms by the same measure: what the folded form's operations take where nothing else costs time.
-    least = result["parts"]["folded"][-1]["flops"] / peak
-    result["generator"] = {
-        name: {"seconds": seconds, "times_folded_flops": seconds / least}
-        for name, seconds in result["generator"].items()
-    }
+    flops = result["parts"]["folded"][-1]["flops"]
+    result["generator"], result["peaks"] = whole_generators(networks, feeds, expected, flops, given)
     return result
 
 
@@ -239,18 +288,24 @@ def main() -> None:
     parser.add_argument("--model", default="released-b32-224", choices=SIZES)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peak-seconds", type=float, default=1.0, help="for each measurement of the peak in a round")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--side", type=int, default=2048, help="of the matrices whose product gives the peak")
     parser.add_argument("--bytes", type=int, default=1 << 28, help="of the array that is copied")
-    parser.add_argument("--out", type=Path, help="default: benchmarks/results/roofline-MODEL.json")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/roofline-MODEL-bBATCH.json")
     given = parser.parse_args()
-    if min(given.batch, given.repeats, given.threads, given.side) < 1 or given.bytes < 4:
+    if given.worker is not None:
+        print(json.dumps(work(json.loads(given.worker))))
+        return
+    if min(given.batch, given.repeats, given.rounds, given.threads, given.side) < 1 or given.bytes < 4:
         parser.error("numbers must be at least 1, --bytes 4")
     torch.set_num_threads(given.threads)
     result: dict[str, Any] = {"model": given.model, "batch": given.batch, "threads": given.threads}
     result |= {"machine": machine()} | measure(given.model, given.batch, given)
     print(report(result))
-    write_result(given.out or RESULTS / f"roofline-{given.model}.json", result)
+    write_result(given.out or RESULTS / f"roofline-{given.model}-b{given.batch}.json", result)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice, pairwise
 from math import ceil, sqrt
 from pathlib import Path
+from typing import Any, Literal
 
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
@@ -25,6 +26,10 @@ _SLUG_LENGTH = 40
 _DIGEST_LENGTH = 12
 _SMALLEST, _LARGEST = 128, 256  # side in pixels of a picture on a sheet
 _MARGIN, _FONT_SIZE, _LINE, _CAPTION_LINES = 8, 13, 17, 3
+_GAP, _ROW_LABEL, _MANY = 4, 150, 12  # of a labelled grid: between pictures; widest label; where pictures get small
+
+Resampling = Literal["lanczos", "nearest"]
+_RESAMPLING = {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST}
 
 
 def picture_name(caption: str, seed: int, settings: Mapping[str, object]) -> str:
@@ -117,6 +122,110 @@ def contact_sheet(pictures: Iterable[tuple[Image.Image, str, str]], per_row: int
     return sheet
 
 
+def labelled_grid(
+    pictures: Iterable[Image.Image],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    below: Sequence[str] = (),
+    side: int | None = None,
+    resampling: Resampling = "lanczos",
+) -> Image.Image:
+    """Put pictures into a grid, with labels over its columns and before its rows.
+
+    The pictures are taken one by one and not kept, so that only the sheet itself is in memory.
+
+    Args:
+        pictures: as many as the grid has places, row by row; square.
+        columns: a label for each column; where it is empty, its neighbour's may reach over it.
+        rows: a label for each row, or empty.
+        below: the same as `columns`, under the last row; () for none.
+        side: of each picture on the sheet, in pixels; None: `sheet_side`.
+        resampling: how they are brought to it.
+
+    Raises:
+        ValueError: there are more or fewer pictures, or no columns or rows.
+    """
+    coming = iter(pictures)
+    first = next(coming, None)
+    places = len(columns) * len(rows)
+    if first is None or not places:
+        raise ValueError(f"a grid of {len(columns)} x {len(rows)} places has no pictures")
+    side = side or sheet_side(first.width, len(columns), len(rows))
+    font = ImageFont.load_default(_FONT_SIZE)
+    step = side + _GAP
+    # As narrow as the longest label allows; what is longer is broken into lines.
+    widest = min(_ROW_LABEL, max(ceil(font.getlength(label)) for label in rows))
+    left = _MARGIN + (widest + _MARGIN if widest else 0)
+    over, under = (_spread(labels, font.getlength, step) for labels in (columns, below))
+    top, bottom = (_MARGIN + max((len(lines) for *_, lines in labels), default=0) * _LINE for labels in (over, under))
+    sheet = Image.new("RGB", (left + len(columns) * step + _MARGIN, top + len(rows) * step + bottom), "white")
+    draw = ImageDraw.Draw(sheet)
+    for labels, y, down in ((over, top - _GAP, False), (under, top + len(rows) * step, True)):
+        for start, stop, at_end, lines in labels:
+            x = left + (stop * step - _GAP if at_end else start * step)
+            height = y if down else y - len(lines) * _LINE  # labels stand on the pictures, or hang from them
+            _write(draw, (x, height), lines, font, at_end)
+    for row, label in enumerate(rows):
+        lines = _wrap(label, font.getlength, max(widest, 1), max(1, side // _LINE))
+        _write(draw, (_MARGIN, top + row * step + (side - len(lines) * _LINE) // 2), lines, font)
+    number = -1
+    for number, image in enumerate(chain([first], coming)):
+        if number == places:
+            raise ValueError(f"more pictures than the {places} places of the grid")
+        row, column = divmod(number, len(columns))
+        sheet.paste(resized(image, side, resampling), (left + column * step, top + row * step))
+    if number + 1 != places:
+        raise ValueError(f"{number + 1} pictures for the {places} places of the grid")
+    return sheet
+
+
+def sheet_side(side: int, columns: int, rows: int) -> int:
+    """Side in pixels of a picture in a grid: large enough for its label, unless there are many."""
+    return side if max(columns, rows) > _MANY else min(max(side, _SMALLEST), _LARGEST)
+
+
+def _spread(
+    labels: Sequence[str], length: Callable[[str], float], step: int
+) -> list[tuple[int, int, bool, Sequence[str]]]:
+    """The labels that are not empty, broken into lines: (first column, column after the last, at its end, lines).
+
+    A label reaches over the empty ones after it; the last, where it has none, over half of those before it.
+    """
+    named = [column for column, label in enumerate(labels) if label]
+    spans = [[start, stop] for start, stop in pairwise([*named, len(labels)])]
+    at_end = len(spans) > 1 and named[-1] == len(labels) - 1 and spans[-2][1] - spans[-2][0] > 1
+    if at_end:
+        spans[-1][0] -= (spans[-2][1] - spans[-2][0]) // 2
+        spans[-2][1] = spans[-1][0]
+    return [
+        (start, stop, at_end and column == named[-1], _wrap(labels[column], length, (stop - start) * step - _GAP))
+        for column, (start, stop) in zip(named, spans, strict=True)
+    ]
+
+
+def resized(image: Image.Image, side: int | None, resampling: Resampling = "lanczos") -> Image.Image:
+    """A square picture at another size, in RGB.
+
+    Args:
+        image: the picture.
+        side: wanted side in pixels; None: as it is.
+        resampling: "lanczos" is smooth, "nearest" shows the pixels that were drawn.
+    """
+    image = image.convert("RGB")
+    if side is None or image.size == (side, side):
+        return image
+    return image.resize((side, side), _RESAMPLING[resampling])
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str], font: Any, at_end: bool = False
+) -> None:
+    """Lines of text that begin at a place, or end there."""
+    for number, line in enumerate(lines):
+        x = place[0] - (ceil(font.getlength(line)) if at_end else 0)
+        draw.text((x, place[1] + number * _LINE), line, font=font, fill="black")
+
+
 def _fit(image: Image.Image, side: int) -> Image.Image:
     """Enlarge or reduce to `side`, all in RGB."""
     scale = side / max(image.size)
@@ -132,8 +241,8 @@ def _columns(count: int, per_row: int | None) -> int:
     return per_row * max(1, round(square / per_row))
 
 
-def _wrap(text: str, length: Callable[[str], float], width: int) -> Sequence[str]:
-    """Break a caption into at most `_CAPTION_LINES` lines of `width` pixels, with dots where it goes on."""
+def _wrap(text: str, length: Callable[[str], float], width: int, most: int = _CAPTION_LINES) -> Sequence[str]:
+    """Break a caption into at most `most` lines of `width` pixels, with dots where it goes on."""
     lines: list[str] = []
     # Nobody reads more than this on a sheet, and measuring ten thousand characters takes time.
     words = text[:300].split()
@@ -145,7 +254,7 @@ def _wrap(text: str, length: Callable[[str], float], width: int) -> Sequence[str
             fits = max(1, bisect_right(range(len(line)), float(width), key=lambda n: length(line[: n + 1])))
             line, rest = line[:fits], line[fits:]
             words.insert(0, rest)
-        if len(lines) == _CAPTION_LINES - 1 and words:
+        if len(lines) == most - 1 and words:
             while len(line) > 1 and length(f"{line}...") > width:
                 line = line[:-1].rstrip()
             return [*lines, f"{line}..."]

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from galip.arguments import positive_int
 from galip.errors import GalipError, InputError
-from galip.model_folder import INDEX, NETWORKS, check_model_folder, read_tensors, stored_dtype
+from galip.model_folder import INDEX, NETWORKS, check_model_folder, fingerprint, read_tensors, stored_dtype
 from galip.runtime.caching import cached
 from galip.runtime.choosing import AUTO, WITHOUT_TORCH, check_engine, choose, require_engine
-from galip.runtime.export_folder import MANIFEST, Kind, is_export
+from galip.runtime.export_folder import MANIFEST, Kind, is_export, read_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -210,6 +210,29 @@ def load_t5(name: str) -> tuple[Any, T5EncoderModel]:
             f"tokenizer's files, or a hub id that can be reached ({str(error).splitlines()[0]})"
         ) from error
     return tokenizer, network.float()
+
+
+def model_name(model: str) -> str:
+    """The name that files and clients are told: of a folder only its last part, which tells nothing of the machine.
+
+    Raises:
+        InputError: as `resolve`.
+    """
+    found = resolve(model)
+    return model if isinstance(found, str) else found.resolve().name
+
+
+def weights_of(model: str) -> str:
+    """The name of a model's weights, `fingerprint`, once it is sure that the model is whole.
+
+    Raises:
+        GalipError: there is no such model, or it is not whole.
+    """
+    folder = fetch(model)
+    if is_export(folder):
+        return read_manifest(folder).weights
+    check_model_folder(folder)
+    return fingerprint(folder)
 
 
 def bundled_models() -> dict[str, Path]:

@@ -77,7 +77,14 @@ def test_captions_measure_what_a_precision_costs(
     ended = run(capsys, "export", model, tmp_path / "out", "--precision", "fp16", "--captions", captions)
     assert ended.code == 0
     assert "against fp32, over 3 captions: PSNR " in ended.out
-    assert json.loads((tmp_path / "out" / "export.json").read_text())["quality"]["captions"] == 3
+    quality = json.loads((tmp_path / "out" / "export.json").read_text())["quality"]
+    assert quality["captions"] == 3
+    # 86 seeds for each of 3 captions. In half the weights' bits pictures hardly change, other seeds' do.
+    assert quality["pictures"] == 258
+    assert quality["clip_score"] == pytest.approx(quality["clip_score_fp32"], abs=1e-3)
+    assert 0 <= quality["frechet"] < 0.2 * quality["frechet_seeds"]
+    assert f"CLIP score {quality['clip_score']}, in fp32" in ended.out
+    assert f"of other seeds to these {quality['frechet_seeds']} |" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_int8_with_a_file_of_captions(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

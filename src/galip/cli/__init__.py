@@ -19,6 +19,10 @@ from galip.errors import GalipError
 
 COMMANDS = {
     "generate": "Draw pictures from captions.",
+    "grid": "Draw pictures side by side: captions, seeds, and what lies between.",
+    "walk": "Walk from picture to picture, as a film.",
+    "invert": "Find what draws a picture; edit it by captions, draw others like it.",
+    "serve": "Serve a model: a web app, and an API like OpenAI's.",
     "info": "Say what a model is made of and trained on.",
     "export": "Write a model for an engine that draws without torch.",
     "convert": "Read and write the GALIP authors' checkpoints.",

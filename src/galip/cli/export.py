@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,19 +73,27 @@ def export(
 
 
 def _export_engine(folder: Path, name: str, out: Path, kind: str, precision: str, captions: list[str]) -> None:
+    from galip.evaluation.likeness import compare
     from galip.runtime.choosing import require_engine
     from galip.runtime.exporting import Source
     from galip.runtime.exporting import export as write
 
     require_engine("openvino" if kind == "openvino" else "onnx")
     pipeline = _load(folder)
-    manifest = write(pipeline, Source(name, folder), out, kind, precision, captions, _say)  # type: ignore[arg-type]
+    judge = partial(compare, say=_say)
+    manifest = write(pipeline, Source(name, folder), out, kind, precision, captions, _say, judge)  # type: ignore[arg-type]
     if manifest.quality is not None:
         quality = manifest.quality
         print(
             f"against fp32, over {quality['captions']} captions: PSNR {quality['psnr_mean']} dB in the mean, "
             f"{quality['psnr_lowest']} dB at the lowest, largest difference {quality['largest_difference']}"
         )
+        if "frechet" in quality:
+            print(
+                f"over {quality['pictures']} pictures, by the model's own CLIP: CLIP score {quality['clip_score']}, in "
+                f"fp32 {quality['clip_score_fp32']}; Frechet distance {quality['frechet']}, of other seeds "
+                f"{quality['frechet_seeds']}"
+            )
 
 
 def _export_torch(folder: Path, out: Path, precision: str) -> None:

@@ -44,6 +44,12 @@ _WEIGHTS = {
 }
 
 
+_JUDGED = """\
+| CLIP score, by its own CLIP | {clip_score}; in fp32 {clip_score_fp32}; {pictures} pictures |
+| Fréchet distance to the pictures in fp32, by that CLIP | {frechet}; of other seeds to these {frechet_seeds} |
+"""
+
+
 def export_card(manifest: Manifest, source: Path) -> str:
     """The text of `README.md`.
 
@@ -60,6 +66,8 @@ def export_card(manifest: Manifest, source: Path) -> str:
             "| against fp32 | PSNR {psnr_mean} dB in the mean, {psnr_lowest} dB at the lowest, "
             "over {captions} captions |\n"
         ).format(**manifest.quality)
+        if "frechet" in manifest.quality:
+            quality += _JUDGED.format(**manifest.quality)
     return _CARD.format(
         matter=yaml.safe_dump(kept | {"tags": ["galip", manifest.kind]}, sort_keys=False, allow_unicode=True),
         name=manifest.source["name"],

@@ -13,6 +13,7 @@ from galip.model_folder import fingerprint
 from galip.models.text import CLIPSentenceEncoder
 from galip.pipeline import GALIPPipeline
 from galip.runtime.card import export_card
+from galip.runtime.engine_pipeline import EnginePipeline
 from galip.runtime.export_folder import (
     GENERATOR,
     SUFFIX,
@@ -31,6 +32,9 @@ from galip.runtime.generator_graph import generator_graph
 from galip.runtime.onnx_graph import OPSET, import_onnx
 from galip.runtime.quantizing import measure, quantize, split_captions
 from galip.runtime.text_graph import text_graph
+
+Judge = Callable[[GALIPPipeline, EnginePipeline, Sequence[str]], dict[str, Any]]
+"""Compares a pipeline and the model that was exported from it, over captions; gives JSON values."""
 
 _ONE_FILE = 1_900_000_000  # bytes; a protobuf may not be larger than 2 GiB
 
@@ -56,6 +60,7 @@ def export(
     precision: Precision = "fp32",
     captions: Sequence[str] = (),
     say: Callable[[str], None] = lambda _line: None,
+    judge: Judge | None = None,
 ) -> Manifest:
     """Write an exported model; a folder that is there is replaced when the new one is whole.
 
@@ -69,6 +74,8 @@ def export(
         captions: like those that will be drawn, needed for int8: three quarters of them calibrate, the others measure
             how near the pictures are to those in fp32. With fp16 all measure, if there are any.
         say: is told what is being done.
+        judge: measures the exported model further, beside the original: called with the pipeline, the exported one and
+            the captions that measure. What it finds is stored with the rest.
 
     Returns:
         What `export.json` says.
@@ -110,7 +117,12 @@ def export(
         manifest = write_manifest(unfinished, manifest)
         if precision != "fp32" and measuring:
             say(f"measuring {precision} against fp32 with {len(measuring)} captions")
-            manifest = write_manifest(unfinished, replace(manifest, quality=measure(unfinished, pipeline, measuring)))
+            engine = EnginePipeline(unfinished)
+            quality = measure(engine, pipeline, measuring)
+            if judge is not None:
+                quality |= judge(pipeline, engine, measuring)
+            del engine  # it holds the files open
+            manifest = write_manifest(unfinished, replace(manifest, quality=quality))
         (unfinished / "README.md").write_text(export_card(manifest, source.folder), encoding="utf-8")
     return manifest
 

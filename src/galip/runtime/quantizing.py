@@ -74,14 +74,13 @@ def quantize(file: Path, pipeline: GALIPPipeline, captions: Sequence[str]) -> No
     openvino.save_model(graph, str(file), compress_to_fp16=True)
 
 
-def measure(folder: Path, pipeline: GALIPPipeline, captions: Sequence[str]) -> dict[str, Any]:
+def measure(engine: EnginePipeline, pipeline: GALIPPipeline, captions: Sequence[str]) -> dict[str, Any]:
     """How near an exported model's pictures are to the pipeline's own.
 
     Returns:
         `psnr_mean` and `psnr_lowest`, decibels over pictures in [0, 1] (higher is nearer; above about 40 nobody sees a
         difference), `largest_difference` of any number of a picture, and `captions`, how many were drawn, with seed 0.
     """
-    engine = EnginePipeline(folder)
     psnr, largest = [], 0.0
     streams = [pipe.stream(list(captions), seed=0, output_type="np") for pipe in (pipeline, engine)]
     for expected, drawn in zip(*streams, strict=True):

@@ -1,0 +1,234 @@
+"""`galip grid`: pictures side by side, as one PNG with labels."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from galip import gallery
+from galip.captions import clean_caption
+from galip.cli.drawing import (
+    amount,
+    check_file,
+    counted,
+    open_model,
+    plain_warnings,
+    progress_bar,
+    shown_seeds,
+    texts_of,
+)
+from galip.cli.options import (
+    BATCH_SIZE,
+    BatchSizeOption,
+    DeviceOption,
+    EngineOption,
+    ModelOption,
+    ResampleOption,
+    SizeOption,
+    ThreadsOption,
+    TruncationOption,
+    check_resample,
+    check_truncation,
+    parse_numbers,
+    parse_seeds,
+)
+from galip.control.grids import check_places
+from galip.errors import InputError
+from galip.loading import DEFAULT_MODEL, weights_of
+from galip.runtime.choosing import AUTO, check_engine
+
+if TYPE_CHECKING:
+    from galip.control.grids import Grid
+
+SEEDS = "0-3"
+LARGEST_SHEET = 250_000_000  # pixels
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the options say: captions and seeds, and one of the four ways to lay them out beside the plain one."""
+
+    captions: list[str]
+    seeds: list[int]
+    steps: int = 1
+    square: int | None = None
+    direction: tuple[str, str] | None = None
+    strengths: tuple[float, ...] = ()
+    fine: tuple[str, ...] = ()
+    fine_from: int | None = None
+
+    def places(self) -> tuple[int, int]:
+        """Columns and rows."""
+        if self.square:
+            return self.square, self.square
+        if self.direction:
+            return len(self.strengths), len(self.captions) * len(self.seeds)
+        if self.fine:
+            return len(self.fine), len(self.captions)
+        return self.steps * (len(self.captions) - 1) + 1, len(self.seeds)
+
+
+def grid(
+    captions: Annotated[
+        list[str] | None, typer.Argument(help="Captions: of the columns, unless an option below.")
+    ] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(help=f"Seeds, of the rows: 7, 0-3, or 1,5,9. [default: {SEEDS}; with --square and --fine 0]"),
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The sheet, a .png.")] = Path("grid.png"),
+    steps: Annotated[
+        int | None,
+        typer.Option(min=2, help="Steps from each caption to the next: pictures between them are drawn too."),
+    ] = None,
+    square: Annotated[
+        int | None,
+        typer.Option(min=2, help="A square of so many pictures a side between four captions, its corners."),
+    ] = None,
+    direction: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help='Two captions, as "a bird" "a red bird": the captions of the grid are moved the same way.'),
+    ] = None,
+    strengths: Annotated[
+        str | None, typer.Option(help="How far to move along --direction. [default: -1,-0.5,0,0.5,1,1.5,2]")
+    ] = None,
+    fine: Annotated[
+        list[str] | None,
+        typer.Option(help="Another caption for the fine up-blocks, a column of mixtures; may be given several times."),
+    ] = None,
+    fine_from: Annotated[
+        int | None,
+        typer.Option(min=0, help="The first stage that is fine: 0 bridge, 1 prompts, 2 ... up-blocks. [default: half]"),
+    ] = None,
+    truncation: TruncationOption = 1.0,
+    size: SizeOption = None,
+    resample: ResampleOption = "lanczos",
+    model: ModelOption = DEFAULT_MODEL,
+    batch_size: BatchSizeOption = BATCH_SIZE,
+    device: DeviceOption = None,
+    engine: EngineOption = AUTO,
+    threads: ThreadsOption = None,
+) -> None:
+    """Draw a grid: captions by seeds; captions and what lies between them; a square between four; along a direction;
+    mixtures of two captions.
+    """
+    started = time.monotonic()
+    wanted = _wanted(captions or [], seed, steps, square, direction, strengths, fine or [], fine_from)
+    resampling = check_resample(resample)
+    check_truncation(truncation)
+    check_engine(engine)
+    check_file(out, ".png")
+    check_places(*wanted.places())
+    if size is not None:
+        _check_sheet(math.prod(wanted.places()), size)
+    weights = weights_of(model)
+
+    from galip.control.pipelines import sizes
+
+    console = Console(stderr=True, highlight=False)
+    with plain_warnings(console):
+        pipe = open_model(model, device, engine, threads, console)
+        plan = _plan(pipe, wanted)
+        side = size or gallery.sheet_side(sizes(pipe).side, len(plan.columns), len(plan.rows))
+        _check_sheet(len(plan), side)
+        with progress_bar(console, "drawing", len(plan), batch_size) as update:
+            pictures = counted(plan.draw(pipe, truncation, batch_size), update)
+            sheet = gallery.labelled_grid(pictures, plan.columns, plan.rows, plan.below, side, resampling)
+        gallery.save_png(sheet, out, texts_of(model, weights, truncation) | _texts(wanted))
+
+    print(f"{amount(len(plan), 'picture')} drawn: {out} ({sheet.width} x {sheet.height} pixels)")
+    print(f"seeds: {shown_seeds(wanted.seeds)}")
+    print(f"{time.monotonic() - started:.1f} seconds")
+
+
+def _wanted(
+    captions: Sequence[str],
+    seed: str | None,
+    steps: int | None,
+    square: int | None,
+    direction: tuple[str, str] | None,
+    strengths: str | None,
+    fine: Sequence[str],
+    fine_from: int | None,
+) -> Wanted:
+    """The options, once it is sure that they make sense together."""
+    words = [clean_caption(caption) for caption in captions]
+    ways = {"--steps": steps, "--square": square, "--direction": direction, "--fine": fine}
+    given = [name for name, value in ways.items() if value]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} are given: a grid is laid out in one way; leave all but one out")
+    if not words:
+        raise InputError('nothing to draw: give captions, as in galip grid "a red heart" "a sleepy cat"')
+    if strengths is not None and direction is None:
+        raise InputError("--strengths belongs to --direction, which is not given")
+    if fine_from is not None and not fine:
+        raise InputError("--fine-from belongs to --fine, which is not given")
+    seeds = parse_seeds(seed or ("0" if square or fine else SEEDS))
+    if square and (len(words) != 4 or len(seeds) not in (1, 4)):
+        raise InputError(
+            f"--square with {amount(len(words), 'caption')} and {amount(len(seeds), 'seed')}: give four captions (top "
+            "left, top right, bottom left, bottom right), and one seed or four"
+        )
+    if steps and len(words) < 2:
+        raise InputError("--steps leads from one caption to another: give two captions or more")
+    if direction is not None and clean_caption(direction[0]) == clean_caption(direction[1]):
+        raise InputError(f"--direction {direction[0]!r} {direction[1]!r}: there is no direction between them")
+    if fine and len(seeds) > 1:
+        raise InputError(f"--fine with --seed {seed}: all mixtures of a grid have the same seed; give one")
+    return Wanted(
+        words,
+        seeds,
+        steps or 1,
+        square,
+        None if direction is None else (clean_caption(direction[0]), clean_caption(direction[1])),
+        tuple(parse_numbers("--strengths", "-1,-0.5,0,0.5,1,1.5,2" if strengths is None else strengths)),
+        tuple(clean_caption(caption) for caption in fine),
+        fine_from,
+    )
+
+
+def _plan(pipe: Any, wanted: Wanted) -> Grid:
+    from galip.control import grids
+    from galip.control.directions import direction
+    from galip.control.keyframes import Keyframe, pair_up
+
+    if wanted.square:
+        return grids.square(pipe, pair_up(wanted.captions, wanted.seeds), wanted.square)
+    if wanted.direction:
+        along = direction(pipe, *wanted.direction)
+        pictures = [Keyframe(caption, seed) for caption in wanted.captions for seed in wanted.seeds]
+        return grids.strengths(pipe, pictures, along, wanted.strengths)
+    if wanted.fine:
+        return grids.mixtures(pipe, wanted.captions, wanted.fine, wanted.seeds[0], wanted.fine_from)
+    return grids.prompts_by_seeds(pipe, wanted.captions, wanted.seeds, wanted.steps)
+
+
+def _texts(wanted: Wanted) -> dict[str, str]:
+    """What the sheet tells of the options."""
+    texts = {"prompt": "\n".join(wanted.captions), "seed": shown_seeds(wanted.seeds)}
+    if wanted.square:
+        texts["grid"] = f"square {wanted.square}"
+    elif wanted.direction:
+        amounts = ",".join(f"{strength:g}" for strength in wanted.strengths)
+        texts["grid"] = f"direction {' -> '.join(wanted.direction)}, strengths {amounts}"
+    elif wanted.fine:
+        start = "" if wanted.fine_from is None else f", fine from stage {wanted.fine_from}"
+        texts["grid"] = f"mixtures with {' | '.join(wanted.fine)}{start}"
+    elif wanted.steps > 1:
+        texts["grid"] = f"steps {wanted.steps}"
+    return texts
+
+
+def _check_sheet(pictures: int, side: int) -> None:
+    if pictures * side * side > LARGEST_SHEET:
+        raise InputError(
+            f"{pictures} pictures of {side} pixels a side are more than one sheet holds ({LARGEST_SHEET:,} pixels); "
+            "give a smaller --size, or fewer"
+        )

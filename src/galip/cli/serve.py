@@ -1,0 +1,137 @@
+"""`galip serve`: the web app and the API."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+
+from galip.cli.options import DeviceOption, EngineOption, ModelOption, ThreadsOption
+from galip.errors import GalipError, InputError
+from galip.loading import DEFAULT_MODEL, weights_of
+from galip.runtime.choosing import AUTO, check_engine
+
+if TYPE_CHECKING:
+    from galip.serving.settings import Settings
+
+_KEY_VARIABLE = "GALIP_API_KEY"
+
+
+def serve(
+    model: ModelOption = DEFAULT_MODEL,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.", envvar="GALIP_HOST")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.", envvar="GALIP_PORT")] = 8000,
+    engine: EngineOption = AUTO,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that draw, each with a model of its own.")] = 1,
+    name: Annotated[str | None, typer.Option(help="What clients call the model. [default: its own name]")] = None,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option(help=f"File with keys, one a line; requests must bear one. {_KEY_VARIABLE} may hold one too."),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin of other web pages that may use the API, such as https://example.org; or *."),
+    ] = None,
+    root_path: Annotated[str, typer.Option(help="Path that a proxy puts before this server's.")] = "",
+    max_prompt: Annotated[int, typer.Option(help="Characters of a caption.")] = 500,
+    max_n: Annotated[int, typer.Option(help="Pictures of one request.")] = 16,
+    max_size: Annotated[int, typer.Option(help="Side in pixels that pictures are enlarged to at the most.")] = 1024,
+    max_batch: Annotated[int, typer.Option(help="Pictures drawn at once.")] = 16,
+    max_queue: Annotated[int, typer.Option(help="Pictures that may wait; beyond that requests get 429.")] = 64,
+    max_frames: Annotated[int, typer.Option(help="Frames of a film.")] = 1200,
+    time_limit: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 30.0,
+    film_time_limit: Annotated[float, typer.Option(help="Seconds that a film may take.")] = 300.0,
+    cluster: Annotated[
+        str | None, typer.Option(help="ray: deploy on Ray Serve, on this machine or the cluster at RAY_ADDRESS.")
+    ] = None,
+    replicas: Annotated[
+        str, typer.Option(help="With --cluster: how many models, fewest and most, such as 1-4; or a number.")
+    ] = "1",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Serve a model: a web app, and an API that OpenAI's clients understand.
+
+    It listens on this machine alone unless told otherwise. Ctrl-C or SIGTERM end it once running requests are answered.
+    """
+    check_engine(engine)
+    if log_level not in ("debug", "info", "warning", "error"):
+        raise InputError(f"--log-level {log_level}: use debug, info, warning or error")
+    if cluster not in (None, "ray"):
+        raise InputError(f"--cluster {cluster}: ray is the one that there is")
+    weights_of(model)
+    keys = _keys(api_keys)
+    _check_installed(cluster)
+    from galip.serving.artist import Order
+
+    settings = _settings(
+        max_prompt=max_prompt,
+        max_n=max_n,
+        max_size=max_size,
+        max_batch=max_batch,
+        max_queue=max_queue,
+        max_frames=max_frames,
+        time_limit=time_limit,
+        film_time_limit=film_time_limit,
+        origins=tuple(origin or ()),
+        api_keys=keys,
+    )
+    order = Order(model, name, engine, device, threads, max_batch)
+    if cluster == "ray":
+        from galip.serving.cluster import deploy, parse_replicas
+
+        deploy(order, settings, host, port, parse_replicas(replicas), root_path)
+        return
+    from galip.serving.running import run
+
+    run(order, settings, host, port, workers, root_path, log_level)
+
+
+def _settings(**values: object) -> Settings:
+    from galip.serving.settings import Settings
+
+    try:
+        return Settings(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise InputError(message) from error
+        option = str(first["loc"][0])
+        raise InputError(f"--{option.replace('_', '-')} {values[option]}: {message}") from error
+
+
+def _keys(file: Path | None) -> tuple[str, ...]:
+    keys = [os.environ.get(_KEY_VARIABLE, "").strip()]
+    if file is not None:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"--api-keys {file}: it is no UTF-8 text") from error
+        keys += [line.strip() for line in lines]
+        if not any(keys):
+            raise InputError(f"--api-keys {file}: it holds no key; write one a line, or leave the option out")
+    return tuple(key for key in keys if key)
+
+
+def _check_installed(cluster: str | None) -> None:
+    try:
+        import fastapi
+        import fastapi_offline
+        import prometheus_client
+        import uvicorn
+    except ImportError as error:
+        raise GalipError(f"galip serve needs {error.name}: pip install 'galip[serve]'") from error
+    del fastapi, fastapi_offline, prometheus_client, uvicorn
+    if cluster == "ray":
+        try:
+            import ray.serve
+        except ImportError as error:
+            raise GalipError("--cluster ray needs Ray Serve: pip install 'galip[cluster]'") from error
+        del ray

@@ -1,0 +1,91 @@
+"""The service in this process: uvicorn around the app, workers beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+
+import uvicorn
+
+from galip.errors import GalipError, InputError
+from galip.serving.app import create_app
+from galip.serving.artist import Order
+from galip.serving.local import LocalBackend
+from galip.serving.metrics import Metrics
+from galip.serving.settings import Settings
+
+
+def run(
+    order: Order,
+    settings: Settings,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int = 1,
+    root_path: str = "",
+    log_level: str = "info",
+) -> None:
+    """Serve until a signal says to stop; then answer what has been asked, and end.
+
+    Args:
+        order: what to load.
+        settings: limits and keys.
+        host: address to listen at.
+        port: 0 for a free one.
+        workers: processes that draw.
+        root_path: what a proxy puts before this server's paths.
+        log_level: "debug", "info", "warning" or "error".
+
+    Raises:
+        InputError: the address cannot be had.
+        GalipError: the model cannot be loaded.
+    """
+    listener = _listen(host, port)
+    metrics = Metrics()
+    failures: list[GalipError] = []
+
+    def failed(error: GalipError) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    app = create_app(LocalBackend(order, settings, metrics, workers), settings, metrics, failed)
+    logging.basicConfig(level=log_level.upper(), format="%(levelname)s:     %(message)s")
+    config = uvicorn.Config(
+        app,
+        log_level=log_level,
+        root_path=root_path,
+        timeout_graceful_shutdown=round(max(settings.time_limit, settings.film_time_limit)),
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    print(
+        f"galip: http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}{root_path}/", flush=True
+    )
+    if host not in ("127.0.0.1", "localhost", "::1") and not settings.api_keys:
+        print("Other machines can reach it, and no key is asked for: see --api-keys", flush=True)
+    # uvicorn drains at SIGTERM and then raises it again, which by default would end Python without any tidying up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    asyncio.run(server.serve(sockets=[listener]))
+    if failures:
+        raise failures[0]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the address before the model is loaded, so that one that is taken is found at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InputError(f"--host {host}: there is no such address ({error.strerror})") from error
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise InputError(f"{host}:{port} cannot be had ({error.strerror}); choose another --port or --host") from error
+    return listener

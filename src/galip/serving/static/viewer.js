@@ -1,0 +1,83 @@
+// One picture, large: its words and seed, downloads, and where to go from it.
+
+import { picture } from "./cache.js";
+import { byId, fillSelect, save, showBlob } from "./elements.js";
+import { report, toast } from "./notices.js";
+import { caption, fileName, seeds } from "./recipe.js";
+import { draw, facts } from "./service.js";
+import { keepButton } from "./shelf.js";
+
+const LARGER = [2, 4, 8, 16];
+
+let shown = null; // { recipe, link }
+let updateKeep = () => {};
+
+/** `similar(recipe)` and `addToWalk(point)` lead to other tabs. */
+export function wireViewer({ similar, addToWalk }) {
+  const viewer = byId("viewer");
+  updateKeep = keepButton(byId("viewer-keep"), () => shown);
+  byId("viewer-keep").addEventListener("click", sayKept);
+  byId("viewer-download").addEventListener("click", () => download());
+  byId("viewer-link").addEventListener("click", () => copy(shown.link));
+  byId("viewer-similar").addEventListener("click", () => {
+    viewer.close();
+    similar(shown.recipe);
+  });
+  byId("viewer-walk").addEventListener("click", () => {
+    viewer.close();
+    addToWalk(shown.recipe.points[0]);
+  });
+  viewer.addEventListener("click", (event) => {
+    if (event.target === viewer) viewer.close(); // outside of it
+  });
+}
+
+export async function openViewer(recipe, link) {
+  shown = { recipe, link };
+  const words = caption(recipe);
+  byId("viewer-caption").textContent = words;
+  byId("viewer-image").alt = words;
+  const variety = recipe.truncation === 1 ? "" : `, variety ${recipe.truncation}`;
+  byId("viewer-made").textContent = `${facts.model}, ${seeds(recipe)}${variety}. Drawn at ${facts.side} px; larger sizes are enlarged.`;
+  const sizes = [1, ...LARGER].map((times) => facts.side * times).filter((side, at) => at === 0 || side <= facts.max_size);
+  fillSelect(
+    byId("viewer-size"),
+    sizes.map((side) => [side, `${side} px`]),
+    byId("viewer-size").value,
+  );
+  byId("viewer-walk").hidden = recipe.points.length > 1;
+  updateKeep();
+  sayKept();
+  byId("viewer").showModal();
+  try {
+    showBlob(byId("viewer-image"), await picture(recipe));
+  } catch (error) {
+    report(error);
+    byId("viewer").close(); // what is wrong is said behind it
+  }
+}
+
+export async function copy(link) {
+  try {
+    await navigator.clipboard.writeText(link);
+    toast("Link copied");
+  } catch {
+    toast("The browser does not let pages copy here: take the link from the address bar");
+  }
+}
+
+function sayKept() {
+  byId("viewer-keep-text").textContent = byId("viewer-keep").getAttribute("aria-pressed") === "true" ? "Kept" : "Keep";
+}
+
+async function download() {
+  const { recipe } = shown;
+  const [size, format] = [Number(byId("viewer-size").value), byId("viewer-format").value];
+  try {
+    const blob = await draw(recipe, { size: size === facts.side ? null : size, format });
+    save(blob, fileName(recipe, format === "jpeg" ? "jpg" : format));
+  } catch (error) {
+    byId("viewer").close();
+    report(error);
+  }
+}
