@@ -1,5 +1,5 @@
 # `make demo` and `make test` work on a fresh machine: each makes .venv and installs what it needs, once.
-# The files .venv/.core, .venv/.dev and .venv/.recipe say what has been installed; pyproject.toml makes them stale.
+# The files under .venv whose names begin with a dot say what has been installed; pyproject.toml makes them stale.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEMO := out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-engines lint format docs emoji-data emoji-model clean
+.PHONY: help demo test test-all test-engines test-cluster web-demo lint format docs emoji-data emoji-model clean
 
 help: ## Say what each command does
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ test-all: $(VENV)/.dev ## The same with the slow tests
 
 test-engines: $(VENV)/.engines ## Tests of exported models, by OpenVINO and ONNX Runtime
 	$(BIN)/python -m pytest -m engines
+
+test-cluster: $(VENV)/.cluster ## Tests of the service on a local Ray, and of large jobs there
+	$(BIN)/python -m pytest -m "not engines" tests/serving/test_cluster.py tests/serving/test_bulk.py
+
+web-demo: $(VENV)/.export ## Build the page that draws in the browser, into out/web-demo (needs npm)
+	$(BIN)/python examples/web/build.py
 
 lint: $(VENV)/.dev ## Check style, formatting, types and which module imports which
 	$(BIN)/ruff check .
@@ -66,6 +72,14 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.core
 
 $(VENV)/.engines: pyproject.toml $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet -e ".[dev,export]"
+	@touch $@
+
+$(VENV)/.export: pyproject.toml $(VENV)/.core
+	$(BIN)/python -m pip install --quiet -e ".[export]"
+	@touch $@
+
+$(VENV)/.cluster: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -e ".[dev,cluster]"
 	@touch $@
 
 $(VENV)/.recipe: pyproject.toml $(VENV)/.core

@@ -11,7 +11,7 @@ inversion    `invert` on pictures that the model drew and on real ones (of `reci
 smoothness   `path_length` of walks in noise and between captions, and with other steps.
 
 Intervals: 95 %, bootstrap over captions or pictures; gains are of pairs. Costs are seconds of processor time on one
-thread, which other work on the machine hardly changes. About 20 minutes of them in all; each part is written to
+thread, which other work on the machine hardly changes. About 15 minutes of them in all; each part is written to
 `results/control.json` when it is done.
 """
 

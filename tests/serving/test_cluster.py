@@ -101,7 +101,7 @@ def test_a_configuration_file_holds_what_was_asked_for(tmp_path: Path) -> None:
     scaling = artist["autoscaling_config"]
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 5)
     assert scaling["target_ongoing_requests"] == 8
-    assert (artist["max_ongoing_requests"], artist["max_queued_requests"]) == (16, 33)
+    assert (artist["max_ongoing_requests"], artist["max_queued_requests"]) == (16, 33 + 5 * 8)
     assert artist["ray_actor_options"]["num_gpus"] == 1
     assert app.get("num_replicas", 1) == 1
 

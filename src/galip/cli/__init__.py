@@ -19,9 +19,9 @@ from galip.errors import GalipError
 
 COMMANDS = {
     "generate": "Draw pictures from captions.",
-    "grid": "Draw pictures side by side: captions, seeds, and what lies between.",
+    "grid": "Draw pictures side by side, with labels.",
     "walk": "Walk from picture to picture, as a film.",
-    "invert": "Find what draws a picture; edit it by captions, draw others like it.",
+    "invert": "Find what draws a picture, and edit it by captions.",
     "serve": "Serve a model: a web app, and an API like OpenAI's.",
     "info": "Say what a model is made of and trained on.",
     "export": "Write a model for an engine that draws without torch.",

@@ -118,12 +118,12 @@ def _application(where: Place, settings: Settings, replicas: Replicas, loopback:
                 "upscale_delay_s": _UPSCALE_DELAY,
             }
         }
-    # A picture is a request here: one batch is drawn while the next one gathers, and the rest waits in the app.
+    # A picture is a request here: one batch is drawn while the next one gathers, and the rest waits at the app's handle.
     artists = serve.deployment(
         name=ARTIST,
         ray_actor_options={"num_cpus": where.cpus, "num_gpus": where.gpus},
         max_ongoing_requests=2 * settings.max_batch,
-        max_queued_requests=settings.max_queue,
+        max_queued_requests=settings.max_queue + replicas.most * settings.max_batch,
         health_check_period_s=_HEALTH_EVERY,
         max_constructor_retry_count=_TRIES,
         logging_config={"enable_access_log": False},
@@ -171,7 +171,10 @@ def deploy(
         where = place(order, cluster, replicas.most)
         known = serve.status()
         if APPLICATION in known.applications:
-            raise GalipError(f"this cluster serves {APPLICATION} already; `serve delete {APPLICATION}` ends that")
+            raise GalipError(
+                f"this cluster serves {APPLICATION} already; end that first: by `serve shutdown`, which ends all "
+                f"applications, or in Python by ray.serve.delete({APPLICATION!r})"
+            )
         fresh = not known.proxies
         if fresh:
             logging_config = {"log_level": log_level.upper(), "enable_access_log": log_level in ("debug", "info")}

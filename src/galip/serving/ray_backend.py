@@ -24,6 +24,7 @@ from galip.serving.backend import (
 )
 from galip.serving.metrics import Metrics
 from galip.serving.ray_artist import Drawn
+from galip.serving.settings import Settings
 
 log = logging.getLogger("galip.serving")
 
@@ -37,15 +38,20 @@ _MEMORY = 0.8  # of the rate: share of what was known before
 class RayBackend:
     """Draws in the replicas of a Ray Serve deployment; see `Backend`. It lives inside the application's ingress.
 
+    Serve's own limit on what may queue is per call of the handle, and a call is a picture: a request of many could get
+    in halfway. So requests are let in or refused as a whole here, and Serve's limit, which is never lower, is what holds
+    should there be several of these.
+
     Args:
         handle: of the deployment of `ArtistReplica`.
         application, deployment: its names, by which Serve's status is asked for it.
+        settings: limits of the queue and of batches.
         metrics: where batches and lost replicas are counted.
     """
 
-    def __init__(self, handle: Any, application: str, deployment: str, metrics: Metrics) -> None:
+    def __init__(self, handle: Any, application: str, deployment: str, settings: Settings, metrics: Metrics) -> None:
         self._handle, self._application, self._deployment = handle, application, deployment
-        self._metrics = metrics
+        self._settings, self._metrics = settings, metrics
         self._facts: Facts | None = None
         self._running = self._asked = 0
         self._rate = 0.0  # pictures per second of one replica
@@ -72,6 +78,9 @@ class RayBackend:
             raise UnavailableError("the model is being loaded")
         if self._closed:
             raise UnavailableError("the service is closing")
+        drawing = max(self._running, 1) * self._settings.max_batch
+        if self._asked + len(pictures) > drawing + self._settings.max_queue:
+            raise QueueFullError(self._retry_after())
         calls = [self._handle.draw.remote(picture) for picture in pictures]
         self._calls.update(calls)
         self._asked += len(calls)
@@ -82,7 +91,7 @@ class RayBackend:
             for call, answer in zip(calls, answers, strict=True):
                 if not answer.done():
                     answer.cancel()
-                    call.cancel()
+                    _cancel(call)
             await asyncio.gather(*answers, return_exceptions=True)
             self._asked -= len(calls)
             self._calls.difference_update(calls)
@@ -104,7 +113,7 @@ class RayBackend:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         for call in list(self._calls):
-            call.cancel()
+            _cancel(call)
 
     async def _answer(self, call: Any) -> EncodedImage:
         try:
@@ -147,6 +156,12 @@ class RayBackend:
             with contextlib.suppress(Exception):  # of a controller that is itself being replaced
                 self._running = await asyncio.to_thread(running_replicas, self._application, self._deployment)
             await asyncio.sleep(_LOOK_EVERY)
+
+
+def _cancel(call: Any) -> None:
+    """Give up a call of a handle, which may have ended, or failed, since it was looked at."""
+    with contextlib.suppress(Exception):
+        call.cancel()
 
 
 def running_replicas(application: str, deployment: str) -> int:

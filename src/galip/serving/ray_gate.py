@@ -75,7 +75,7 @@ class Gate:
         if loopback:
             listen_on_loopback()
         metrics = Metrics()
-        backend = RayBackend(artists, serve.get_replica_context().app_name, deployment, metrics)
+        backend = RayBackend(artists, serve.get_replica_context().app_name, deployment, settings, metrics)
         self._door = _door = Door(create_app(backend, settings, metrics))
 
     async def drain(self, patience: float) -> int:

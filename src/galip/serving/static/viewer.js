@@ -1,7 +1,7 @@
 // One picture, large: its words and seed, downloads, and where to go from it.
 
-import { picture } from "./cache.js";
-import { byId, fillSelect, save, showBlob } from "./elements.js";
+import { cached, picture } from "./cache.js";
+import { Busy, byId, dropBlob, fillSelect, save, showBlob } from "./elements.js";
 import { report, toast } from "./notices.js";
 import { caption, fileName, seeds } from "./recipe.js";
 import { draw, facts } from "./service.js";
@@ -11,10 +11,14 @@ const LARGER = [2, 4, 8, 16];
 
 let shown = null; // { recipe, link }
 let updateKeep = () => {};
+let drawing = null; // whether the picture is being drawn
+let saving = null; // and whether a file is
 
 /** `similar(recipe)` and `addToWalk(point)` lead to other tabs. */
 export function wireViewer({ similar, addToWalk }) {
   const viewer = byId("viewer");
+  drawing = new Busy(viewer.querySelector(".viewer-picture"));
+  saving = new Busy(byId("viewer-download"));
   updateKeep = keepButton(byId("viewer-keep"), () => shown);
   byId("viewer-keep").addEventListener("click", sayKept);
   byId("viewer-download").addEventListener("click", () => download());
@@ -49,11 +53,16 @@ export async function openViewer(recipe, link) {
   updateKeep();
   sayKept();
   byId("viewer").showModal();
+  if (!cached(recipe)) dropBlob(byId("viewer-image")); // of the picture before
+  drawing.set(true);
   try {
-    showBlob(byId("viewer-image"), await picture(recipe));
+    const blob = await picture(recipe);
+    if (shown.recipe === recipe) showBlob(byId("viewer-image"), blob);
   } catch (error) {
     report(error);
     byId("viewer").close(); // what is wrong is said behind it
+  } finally {
+    if (shown.recipe === recipe) drawing.set(false);
   }
 }
 
@@ -73,11 +82,14 @@ function sayKept() {
 async function download() {
   const { recipe } = shown;
   const [size, format] = [Number(byId("viewer-size").value), byId("viewer-format").value];
+  saving.set(true);
   try {
     const blob = await draw(recipe, { size: size === facts.side ? null : size, format });
     save(blob, fileName(recipe, format === "jpeg" ? "jpg" : format));
   } catch (error) {
     byId("viewer").close();
     report(error);
+  } finally {
+    saving.set(false);
   }
 }
