@@ -18,10 +18,12 @@ demo: $(VENV)/.core ## Set up, draw a dozen captions with the bundled model, pri
 		"an orange pumpkin" "a purple octopus" "a brown bear" "the sun" "a slice of pizza" "a soccer ball"
 
 test: $(VENV)/.dev ## Set up, run the tests (on a CPU, a few minutes)
+	$(BIN)/python -m pytest -m "browser and not engines"
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.dev ## The same with the slow tests
-	$(BIN)/python -m pytest -m "not engines"
+	$(BIN)/python -m pytest -m "browser and not engines"
+	$(BIN)/python -m pytest -m "not engines and not browser"
 
 test-engines: $(VENV)/.engines ## Tests of exported models, by OpenVINO and ONNX Runtime
 	$(BIN)/python -m pytest -m engines

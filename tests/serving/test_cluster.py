@@ -28,7 +28,7 @@ from serving.ray_command import START, RayService, command, descendants, listeni
 import galip
 from galip.errors import InputError
 from galip.serving.artist import Order
-from galip.serving.cluster import Replicas, application, parse_replicas
+from galip.serving.cluster import Replicas, ServiceArguments, application, parse_replicas
 from galip.serving.ray_connection import Cluster, place
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
@@ -96,14 +96,37 @@ def test_a_configuration_file_holds_what_was_asked_for(tmp_path: Path) -> None:
     subprocess.run([*words, "mine:app"], check=True, capture_output=True)
     (config,) = yaml.safe_load(built.read_text())["applications"]
     assert config["route_prefix"] == "/"
-    artist, app = sorted(config["deployments"], key=lambda deployment: str(deployment["name"]), reverse=False)
-    app, artist = (artist, app) if artist["name"] == "app" else (app, artist)
+    app, artist = sorted(config["deployments"], key=lambda deployment: str(deployment["name"]))
     scaling = artist["autoscaling_config"]
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 5)
     assert scaling["target_ongoing_requests"] == 8
     assert (artist["max_ongoing_requests"], artist["max_queued_requests"]) == (16, 33 + 5 * 8)
     assert artist["ray_actor_options"]["num_gpus"] == 1
     assert app.get("num_replicas", 1) == 1
+
+
+def configurations() -> list[dict[str, Any]]:
+    """The configuration files of Serve in the guide, the one for Kubernetes too."""
+    blocks = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8").split("```yaml\n")[1:]
+    found = [yaml.safe_load(block.partition("```")[0]) for block in blocks]
+    return [yaml.safe_load(each["spec"]["serveConfigV2"]) if "spec" in each else each for each in found]
+
+
+def test_the_guides_configurations_name_what_there_is() -> None:
+    assert len(configurations()) == 2
+    for configuration in configurations():
+        (described,) = configuration["applications"]
+        assert described["import_path"] == "galip.serving.cluster:application"
+        assert parse_replicas(ServiceArguments.model_validate(described["args"]).replicas).most > 1
+
+
+@needs_ray
+@pytest.mark.slow
+def test_serve_takes_the_guides_configurations() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    for configuration in configurations():
+        ServeDeploySchema.model_validate(configuration)
 
 
 # ---- the command
@@ -181,15 +204,16 @@ def test_requests_at_the_same_time_share_batches(service: RayService, crowd: Thr
 def test_beyond_the_queue_requests_are_shed_and_the_rest_is_served(
     service: RayService, crowd: ThreadPoolExecutor
 ) -> None:
-    answers = [crowd.submit(service.generate, seed=seed, size="1024x1024") for seed in range(60)]
-    wait_for(lambda: service.metric("galip_queue_pictures") > QUEUE)
+    """Requests of several pictures too: one that is let in halfway would be drawn for nobody."""
+    answers = [crowd.submit(service.generate, seed=seed, n=1 + seed % 4, size="1024x1024") for seed in range(60)]
+    wait_for(lambda: service.metric("galip_queue_pictures") >= QUEUE)
     assert service.client.get("/readyz").status_code == 200
     found = [answer.result() for answer in answers]
     assert {answer.status_code for answer in found} == {200, 429}
     for refused in (answer for answer in found if answer.status_code == 429):
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert refused.json()["error"]["code"] == "queue_full"
-    assert [answer.status_code for answer in found].count(200) >= BATCH + QUEUE
+    assert sum(len(answer.json()["data"]) for answer in found if answer.status_code == 200) >= BATCH + QUEUE - 4
     assert service.metric("galip_queue_pictures") == 0
     assert service.generate(n=8).status_code == 200
 
@@ -198,10 +222,9 @@ def test_beyond_the_queue_requests_are_shed_and_the_rest_is_served(
 def test_whoever_goes_away_frees_the_place(service: RayService) -> None:
     async def come_and_go() -> None:
         async with httpx.AsyncClient(base_url=service.url) as client:
-            body = {"prompt": "a red heart", "n": 8, "size": "1024x1024"}
+            body = {"prompt": "a red heart", "n": 6, "size": "1024x1024"}
             tasks = [asyncio.create_task(client.post("/v1/images/generations", json=body)) for _ in range(2)]
-            while service.metric("galip_queue_pictures") < 9:
-                await asyncio.sleep(0.02)
+            await asyncio.to_thread(wait_for, lambda: service.metric("galip_queue_pictures") > BATCH)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -210,7 +233,7 @@ def test_whoever_goes_away_frees_the_place(service: RayService) -> None:
     asyncio.run(come_and_go())
     wait_for(lambda: service.metric("galip_queue_pictures") == 0)
     assert service.generate().status_code == 200
-    assert service.metric("galip_pictures_total") - pictures < 16
+    assert service.metric("galip_pictures_total") - pictures < BATCH + QUEUE
 
 
 @on_ray
@@ -218,7 +241,7 @@ def test_a_dead_replica_loses_only_what_it_had_and_is_replaced(service: RayServi
     before, lost = service.worker(), service.metric("galip_workers_lost_total")
     held = 2 * BATCH
     answers = [crowd.submit(service.generate, seed=seed, size="1024x1024") for seed in range(held + 4)]
-    wait_for(lambda: service.metric("galip_queue_pictures") == held + 4)
+    wait_for(lambda: service.metric("galip_queue_pictures") > BATCH)
     os.kill(before, signal.SIGKILL)
     found = [answer.result() for answer in answers]
     statuses = [answer.status_code for answer in found]

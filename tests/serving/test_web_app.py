@@ -243,6 +243,8 @@ def test_explore_by_mouse(visit: Callable[..., Page], web_service: Service) -> N
     assert not same(settled(page, "#explore-screen"), middle)
     drag(page, box, [(0.5, 0.5), (0.0, 1.0), (-0.2, 1.2)])  # past the corner is the corner
     assert same(settled(page, "#explore-screen"), asked_for(web_service, "a blue square", 3))
+    drag(page, box, [(0.5, 0.5), (1.0, 0.0), (1.2, -0.2)])
+    assert same(settled(page, "#explore-screen"), asked_for(web_service, "a green apple", 2))
 
 
 def test_explore_by_keyboard(visit: Callable[..., Page]) -> None:

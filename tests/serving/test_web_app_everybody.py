@@ -217,6 +217,7 @@ def test_what_was_drawn_is_said(visit: Callable[..., Page]) -> None:
     expect(page.get_by_role("status")).to_have_text("4 pictures of a red heart")
     page.get_by_role("tab", name="Explore").click()
     expect(page.get_by_role("status")).to_contain_text("25%")
+    expect(page.get_by_role("img", name="25% a red heart")).to_be_visible()
 
 
 def test_less_motion_is_respected(visit: Callable[..., Page], page: Page) -> None:

@@ -29,6 +29,7 @@ KEY_VARIABLE = "GALIP_API_KEY"
 
 _UPSCALE_DELAY = 10.0  # seconds that a model must have been busy before another one is started
 _HEALTH_EVERY = 2.0  # seconds; a replica that has died is replaced after so many
+_ASK_AGAIN = 0.02  # seconds after which a full replica is asked whether it has room; Serve's own half second starves it
 _TRIES = 3  # to load a model
 _MOST_REQUESTS = 1000  # that the app takes at the same time; it refuses by itself what exceeds the queue
 _NUMBERS = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
@@ -118,12 +119,13 @@ def _application(where: Place, settings: Settings, replicas: Replicas, loopback:
                 "upscale_delay_s": _UPSCALE_DELAY,
             }
         }
-    # A picture is a request here: one batch is drawn while the next one gathers, and the rest waits at the app's handle.
+    # A picture is a request here: one batch is drawn, the next one gathers, and the rest waits at the app's handle.
     artists = serve.deployment(
         name=ARTIST,
         ray_actor_options={"num_cpus": where.cpus, "num_gpus": where.gpus},
         max_ongoing_requests=2 * settings.max_batch,
         max_queued_requests=settings.max_queue + replicas.most * settings.max_batch,
+        request_router_config={"initial_backoff_s": _ASK_AGAIN, "backoff_multiplier": 1.0, "max_backoff_s": _ASK_AGAIN},
         health_check_period_s=_HEALTH_EVERY,
         max_constructor_retry_count=_TRIES,
         logging_config={"enable_access_log": False},

@@ -39,8 +39,8 @@ class RayBackend:
     """Draws in the replicas of a Ray Serve deployment; see `Backend`. It lives inside the application's ingress.
 
     Serve's own limit on what may queue is per call of the handle, and a call is a picture: a request of many could get
-    in halfway. So requests are let in or refused as a whole here, and Serve's limit, which is never lower, is what holds
-    should there be several of these.
+    in halfway. So requests are let in or refused as a whole here, and Serve's limit, which is never lower, is what
+    holds should there be several of these.
 
     Args:
         handle: of the deployment of `ArtistReplica`.

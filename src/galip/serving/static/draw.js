@@ -14,7 +14,14 @@ const COUNTS = [1, 4, 9, 16];
 const START = { prompt: "3d emoji of red heart", seed: 7, count: 4, truncation: 1, amount: 0.14 };
 
 const EXAMPLES = {
-  emoji: ["a smiling face", "3d emoji of owl", "a green book", "a slice of pizza", "google emoji of woman", "a purple flower"],
+  emoji: [
+    "a smiling face",
+    "3d emoji of owl",
+    "a green book",
+    "a slice of pizza",
+    "google emoji of woman",
+    "a purple flower",
+  ],
   general: ["a red bird on a branch", "a bowl of fruit", "a boat on a lake", "a street at night", "a dog in the snow"],
 };
 
@@ -183,7 +190,8 @@ export class DrawTab {
         wanted.map(({ recipe, name }, at) => this.#cards[at].draw(recipe, linkTo(recipe), name, signal)),
       );
       hideError();
-      if (wanted.length) announce(`${wanted.length === 1 ? "One picture" : `${wanted.length} pictures`} of ${caption(wanted[0].recipe)}`);
+      const count = wanted.length === 1 ? "One picture" : `${wanted.length} pictures`;
+      if (wanted.length) announce(`${count} of ${caption(wanted[0].recipe)}`);
     } catch (error) {
       report(error);
     }

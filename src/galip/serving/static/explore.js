@@ -42,7 +42,9 @@ export class ExploreTab {
       else field.append(element);
       const share = document.createElement("li");
       // No <output>: it would be read aloud with every movement.
-      for (const className of ["name", "value"]) share.append(Object.assign(document.createElement("span"), { className, dir: "auto" }));
+      for (const className of ["name", "value"]) {
+        share.append(Object.assign(document.createElement("span"), { className, dir: "auto" }));
+      }
       this.#shares.push(share);
       byId("explore-shares").append(share);
     });

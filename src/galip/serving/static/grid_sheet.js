@@ -39,7 +39,8 @@ export async function sheet({ prompts, seeds, blobs }) {
     }
   }
   return await new Promise((resolve, reject) => {
-    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the sheet is too large for a canvas"))), "image/png");
+    const done = (blob) => (blob ? resolve(blob) : reject(new Error("the sheet is too large for a canvas")));
+    canvas.toBlob(done, "image/png");
   });
 }
 

@@ -65,8 +65,9 @@ export function watchServer(refresh) {
   news.addEventListener("answered", () => (byId("waiting").hidden = true));
   news.addEventListener("lost", ({ detail }) => {
     byId("waiting").hidden = true;
+    const often = detail.seconds === 1 ? "second" : `${detail.seconds} seconds`;
     byId("unreachable-text").textContent = navigator.onLine
-      ? `Is galip serve still running? Trying again every ${detail.seconds === 1 ? "second" : `${detail.seconds} seconds`}.`
+      ? `Is galip serve still running? Trying again every ${often}.`
       : "This device is offline. The page goes on by itself when it is back.";
     byId("unreachable").hidden = false;
   });

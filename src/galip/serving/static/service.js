@@ -3,13 +3,26 @@
 import { remember, remembered } from "./remembered.js";
 
 const PATIENCE = { 429: 8, 503: 60 }; // times that "busy" and "not ready" are waited out before they count as errors
-const LONGEST = 45000; // milliseconds that a single picture may take before the server counts as gone; its own limit is less
+const LONGEST = 45000; // milliseconds that a single picture may take; the server's own limit is less
 const PROXY_SAYS_GONE = [502, 504]; // and not the service itself, which would answer in its own words
 
-/** "waiting" ({seconds, starting}), "answered", "lost", "back" and "locked" tell the page how the server is. */
+/**
+ * How the server is: "waiting" ({seconds, starting}), "answered", "gone", then "lost" ({seconds}) until "back", and
+ * "locked" ({refused}: whether a key was given).
+ */
 export const news = new EventTarget();
 
-export const facts = { model: "", side: 64, max_size: 64, max_prompt: 500, max_n: 16, max_frames: 1200, engine: "", version: "" };
+/** What the server says of itself and its limits; it replaces all of this. */
+export const facts = {
+  model: "",
+  side: 64,
+  engine: "",
+  version: "",
+  max_size: 64,
+  max_prompt: 500,
+  max_n: 16,
+  max_frames: 1200,
+};
 
 export class ServiceError extends Error {
   constructor(message, remedy, status) {
@@ -42,6 +55,13 @@ export async function fetchFacts() {
   const blob = await ask("app/facts", { longest: LONGEST });
   Object.assign(facts, JSON.parse(await blob.text()));
   return facts;
+}
+
+/** Sides in pixels that can be asked for: the model's own and its doubles, `most` times as large at the most. */
+export function sizesUpTo(most) {
+  const sizes = [facts.side];
+  for (let times = 2; times <= most && facts.side * times <= facts.max_size; times *= 2) sizes.push(facts.side * times);
+  return sizes;
 }
 
 /** Give this key with every request from now on; the browser's tab remembers it until it is closed. */
@@ -82,7 +102,9 @@ async function ask(path, { body = null, signal = null, longest = 0 }) {
       news.dispatchEvent(new CustomEvent("waiting", { detail }));
       continue;
     }
-    if (response.status === 401) news.dispatchEvent(new CustomEvent("locked", { detail: { refused: response.hadKey } }));
+    if (response.status === 401) {
+      news.dispatchEvent(new CustomEvent("locked", { detail: { refused: response.hadKey } }));
+    }
     throw errorOf(response);
   }
 }

@@ -4,10 +4,8 @@ import { cached, picture } from "./cache.js";
 import { Busy, byId, dropBlob, fillSelect, save, showBlob } from "./elements.js";
 import { report, toast } from "./notices.js";
 import { caption, fileName, seeds } from "./recipe.js";
-import { draw, facts } from "./service.js";
+import { draw, facts, sizesUpTo } from "./service.js";
 import { keepButton } from "./shelf.js";
-
-const LARGER = [2, 4, 8, 16];
 
 let shown = null; // { recipe, link }
 let updateKeep = () => {};
@@ -42,11 +40,11 @@ export async function openViewer(recipe, link) {
   byId("viewer-caption").textContent = words;
   byId("viewer-image").alt = words;
   const variety = recipe.truncation === 1 ? "" : `, variety ${recipe.truncation}`;
-  byId("viewer-made").textContent = `${facts.model}, ${seeds(recipe)}${variety}. Drawn at ${facts.side} px; larger sizes are enlarged.`;
-  const sizes = [1, ...LARGER].map((times) => facts.side * times).filter((side, at) => at === 0 || side <= facts.max_size);
+  const enlarged = `Drawn at ${facts.side} px; larger sizes are enlarged.`;
+  byId("viewer-made").textContent = `${facts.model}, ${seeds(recipe)}${variety}. ${enlarged}`;
   fillSelect(
     byId("viewer-size"),
-    sizes.map((side) => [side, `${side} px`]),
+    sizesUpTo(16).map((side) => [side, `${side} px`]),
     byId("viewer-size").value,
   );
   byId("viewer-walk").hidden = recipe.points.length > 1;

@@ -7,7 +7,7 @@ import { announce, hideError, report, showError } from "./notices.js";
 import { PointField, pointValues, pointsOf } from "./points.js";
 import { debounced } from "./queues.js";
 import { plain, randomSeed } from "./recipe.js";
-import { facts, interpolate, wasAborted } from "./service.js";
+import { facts, interpolate, sizesUpTo, wasAborted } from "./service.js";
 
 const START = [
   { prompt: "a yellow smiling face", seed: 3 },
@@ -29,7 +29,7 @@ export class WalkTab {
 
   constructor() {
     fillSelect(byId("walk-easing"), EASINGS, "smooth");
-    const sizes = [1, 2, 4, 8].map((times) => facts.side * times).filter((side, at) => at === 0 || side <= facts.max_size);
+    const sizes = sizesUpTo(8);
     fillSelect(byId("walk-size"), sizes.map((side) => [side, `${side} px`]), sizes.findLast((side) => side <= 512));
     byId("walk-add").addEventListener("click", () => {
       const last = this.#rows.at(-1).field;
@@ -144,7 +144,8 @@ export class WalkTab {
     const fits = length <= facts.max_frames;
     byId("walk-length").textContent = fits
       ? `${(length / fps).toFixed(1)} s, ${length} pictures`
-      : `${length} pictures; this server makes films of at most ${facts.max_frames}. Take fewer pictures, seconds, or pictures a second.`;
+      : `${length} pictures; this server makes films of at most ${facts.max_frames}. ` +
+        "Take fewer pictures, seconds, or pictures a second.";
     byId("walk-length").classList.toggle("wrong", !fits);
     byId("walk-make").disabled = !fits && !this.#making;
     noteAddress("walk", this.values());
