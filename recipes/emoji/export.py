@@ -41,8 +41,15 @@ def export(run: Path, out: Path) -> None:
         discriminator.save_pretrained(half / "discriminator")
         forget_paths(half)
         training = json.loads((model / "training.json").read_text())
-        training["clip"] = json.loads((WORK / "clip" / "log.json").read_text())[-1]
         training["hours"] = hours_of(run / "log.jsonl")
+        before = Path(training["config"]["model"]["start_from"] or "nothing") / "training.json"
+        if before.exists():  # the run went on from a state: what that had seen counts too, and its CLIP is the same
+            earlier = json.loads(before.read_text())
+            training["images"] += earlier["images"]
+            training["hours"] += earlier["hours"]
+            training["clip"] = earlier["clip"]
+        else:
+            training["clip"] = json.loads((WORK / "clip" / "log.json").read_text())[-1]
         (half / "training.json").write_text(json.dumps(training, indent=1) + "\n")
         shutil.rmtree(out, ignore_errors=True)
         os.replace(half, out)

@@ -23,6 +23,7 @@ COMMANDS = {
     "walk": "Walk from picture to picture, as a film.",
     "invert": "Find what draws a picture, and edit it by captions.",
     "serve": "Serve a model: a web app, and an API like OpenAI's.",
+    "bulk": "Draw captions by the million, into shards.",
     "info": "Say what a model is made of and trained on.",
     "export": "Write a model for an engine that draws without torch.",
     "convert": "Read and write the GALIP authors' checkpoints.",

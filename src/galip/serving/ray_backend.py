@@ -87,14 +87,13 @@ class RayBackend:
         answers = [asyncio.ensure_future(self._answer(call)) for call in calls]
         try:
             return list(await asyncio.gather(*answers))
-        finally:
+        finally:  # without a pause, in which whoever cancels this might do it again
+            self._asked -= len(calls)
+            self._calls.difference_update(calls)
             for call, answer in zip(calls, answers, strict=True):
                 if not answer.done():
                     answer.cancel()
                     _cancel(call)
-            await asyncio.gather(*answers, return_exceptions=True)
-            self._asked -= len(calls)
-            self._calls.difference_update(calls)
 
     def facts(self) -> Facts:
         """What model this is."""
