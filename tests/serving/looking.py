@@ -77,14 +77,20 @@ def frames(page: Page) -> list[str]:
     return page.evaluate("window.frames_seen")
 
 
-def drag(page: Page, box: dict[str, float], path: list[tuple[float, float]]) -> None:
-    """Press at the first place (in shares of the box), pass all others, let go."""
+def drag(page: Page, box: dict[str, float], path: list[tuple[float, float]], screen: str | None = None) -> None:
+    """Press at the first place (in shares of the box), pass all others, let go.
+
+    With a `screen` the hand waits at every third place until its picture is there: how many frames come while a hand
+    moves on is a matter of speed, which is measured elsewhere.
+    """
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in path]
     page.mouse.move(*places[0])
     page.mouse.down()
-    for place in places[1:]:
+    for number, place in enumerate(places[1:], 1):
         page.mouse.move(*place)
         page.wait_for_timeout(25)
+        if screen and number % 3 == 0:
+            settled(page, screen)
     page.mouse.up()
 
 

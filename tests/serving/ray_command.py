@@ -33,8 +33,8 @@ class RayService(LocalService):
         self.process = process
 
     def worker(self) -> int:
-        """The process number of an artist's replica."""
-        return next(pid for pid in descendants(self.process.pid) if title(pid).startswith(ARTIST))
+        """The process number of an artist's replica; 0 while there is none."""
+        return next((pid for pid in descendants(self.process.pid) if title(pid).startswith(ARTIST)), 0)
 
 
 @contextlib.contextmanager

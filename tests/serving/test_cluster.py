@@ -271,6 +271,18 @@ def test_sigterm_lets_a_film_be_finished_and_ends_everything(service: RayService
 
 
 @on_ray
+def test_what_hangs_is_replaced_when_its_time_is_up(folder: Path) -> None:
+    """A batch that takes longer than a request may is taken for one that will never end."""
+    with command(folder, "--time-limit", "1", "--max-size", "4096") as service:
+        before = service.worker()
+        answer = service.generate(n=16, size="4096x4096")
+        assert answer.status_code in (500, 504)
+        assert answer.json()["error"]["code"] in ("worker_lost", "timeout")
+        wait_for(lambda: service.worker() not in (0, before), START)
+        wait_for(lambda: service.generate().status_code == 200, START)
+
+
+@on_ray
 def test_a_model_that_cannot_be_loaded_ends_the_command(tmp_path: Path) -> None:
     broken = tiny.save(tmp_path / "broken")
     config = broken / "generator" / "config.json"  # which nobody reads before a replica does

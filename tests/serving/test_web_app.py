@@ -180,7 +180,7 @@ def test_morph_follows_the_hand(visit: Callable[..., Page], web_service: Service
     record_frames(page, "#morph-screen")
     box = page.get_by_label("Position between").bounding_box()
     assert box
-    drag(page, box, [(0.02 + 0.96 * at / 60, 0.5) for at in range(61)])
+    drag(page, box, [(0.02 + 0.96 * at / 60, 0.5) for at in range(61)], "#morph-screen")
     seen = frames(page)
     assert len(set(seen)) >= 10
     page.get_by_label("Position between").press("End")
@@ -238,7 +238,7 @@ def test_explore_by_mouse(visit: Callable[..., Page], web_service: Service) -> N
     record_frames(page, "#explore-screen")
     box = page.locator("#explore-pad").bounding_box()
     assert box
-    drag(page, box, [(0.5 + 0.4 * at / 30, 0.5 - 0.3 * at / 30) for at in range(31)])
+    drag(page, box, [(0.5 + 0.4 * at / 45, 0.5 - 0.3 * at / 45) for at in range(46)], "#explore-screen")
     assert len(set(frames(page))) >= 10
     assert not same(settled(page, "#explore-screen"), middle)
     drag(page, box, [(0.5, 0.5), (0.0, 1.0), (-0.2, 1.2)])  # past the corner is the corner

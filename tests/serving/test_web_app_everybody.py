@@ -33,6 +33,7 @@ def test_a_shared_address_shows_the_same(visit: Callable[..., Page], browser: Br
         page.get_by_label("What to draw").fill("a piñata & a 100% #1 ☕")
         drawn(page, "a piñata & a 100% #1 ☕")
         page.get_by_role("button", name="Another seed", exact=True).click()
+        drawn(page, "a piñata & a 100% #1 ☕")
     elif tab == "morph":
         page.get_by_label("Start: caption").fill("a piñata & ☕")
         page.get_by_label("Position between").fill("31")

@@ -130,7 +130,7 @@ def _application(where: Place, settings: Settings, replicas: Replicas, loopback:
         max_constructor_retry_count=_TRIES,
         logging_config={"enable_access_log": False},
         **scale,
-    )(ArtistReplica).bind(where.order, loopback)
+    )(ArtistReplica).bind(where.order, settings.time_limit, loopback)
     return serve.deployment(
         name=INGRESS,
         ray_actor_options={"num_cpus": 0},

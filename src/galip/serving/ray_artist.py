@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -41,18 +42,29 @@ class ArtistReplica:
 
     Args:
         order: what to load.
+        patience: seconds that a batch may take before the replica counts as hanging and is replaced.
         loopback: whether Ray is this machine's alone.
     """
 
-    def __init__(self, order: Order, loopback: bool = False) -> None:
+    def __init__(self, order: Order, patience: float, loopback: bool = False) -> None:
         if loopback:
             listen_on_loopback()
         # One thread for everything: what engines prepare may belong to the thread that they are prepared in.
         self._thread = ThreadPoolExecutor(1, "artist")
         self._artist = self._thread.submit(Artist, order, _say).result()
+        self._patience, self._begun = patience, math.inf
         self._free = asyncio.Event()
         self._free.set()
         self._draw.set_max_batch_size(order.batch)  # type: ignore[attr-defined]
+
+    def check_health(self) -> None:
+        """What Serve asks now and then.
+
+        Raises:
+            GalipError: a batch takes too long; after several of these Serve replaces the replica.
+        """
+        if time.monotonic() - self._begun > self._patience:
+            raise GalipError(f"a batch takes longer than {self._patience:g} s")
 
     async def facts(self) -> Facts:
         """What model this is."""
@@ -67,10 +79,11 @@ class ArtistReplica:
     @serve.batch(batch_wait_timeout_s=0.0)
     async def _draw(self, pictures: list[Picture]) -> list[Drawn]:
         self._free.clear()
-        begun = time.monotonic()
+        self._begun = begun = time.monotonic()
         try:
             results = await asyncio.get_running_loop().run_in_executor(self._thread, self._artist.draw, pictures)
         finally:
+            self._begun = math.inf
             self._free.set()
         seconds = time.monotonic() - begun
         return [Drawn(result, 0 if number else len(results), seconds) for number, result in enumerate(results)]
