@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -24,11 +26,13 @@ class Front:
         delay: seconds that every answer of `/app` is held back.
         gone: whether the service is unreachable; the proxy then answers 502 with a page of its own.
         asked: paths that browsers have asked for.
+        most: answers of `/app` that were waited for at the same time, at the most.
     """
 
     def __init__(self, service: str, prefix: str) -> None:
         self.delay, self.gone = 0.0, False
         self.asked: list[str] = []
+        self.most, self._waiting, self._counting = 0, 0, threading.Lock()
         front, behind = self, urlsplit(service)
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,6 +51,10 @@ class Front:
             do_POST = do_GET  # noqa: N815
 
             def forward(self, path: str, body: bytes) -> None:
+                with front.counted(path.startswith("/app/")):
+                    self.fetch(path, body)
+
+            def fetch(self, path: str, body: bytes) -> None:
                 if path.startswith("/app/"):
                     time.sleep(front.delay)
                 headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
@@ -78,7 +86,19 @@ class Front:
         self._server.daemon_threads = True
         self.origin = f"http://127.0.0.1:{self._server.server_port}/"
         self.url = f"{self.origin.rstrip('/')}{prefix}/"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @contextlib.contextmanager
+    def counted(self, counts: bool) -> Iterator[None]:
+        """Count one more that is waited for."""
+        with self._counting:
+            self._waiting += counts
+            self.most = max(self.most, self._waiting)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._waiting -= counts
 
     def stop(self) -> None:
         """Take no more requests."""

@@ -66,7 +66,7 @@ class LocalService:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, workers: int = 1, **settings: object) -> Iterator[LocalService]:
+def serving(folder: Path, workers: int = 1, root_path: str = "", **settings: object) -> Iterator[LocalService]:
     """Serve a model folder by torch while the block lasts."""
     limits = Settings(**settings)  # type: ignore[arg-type]
     metrics = Metrics()
@@ -75,7 +75,7 @@ def serving(folder: Path, workers: int = 1, **settings: object) -> Iterator[Loca
     app = create_app(LocalBackend(order, limits, metrics, workers), limits, metrics)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", root_path=root_path))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     service = LocalService(f"http://127.0.0.1:{listener.getsockname()[1]}", before)

@@ -357,3 +357,10 @@ def test_a_key_is_asked_for_where_something_is_drawn(folder: Path) -> None:
         assert allowed.headers["access-control-allow-origin"] == "https://example.org"
         refused = service.client.options("/v1/images/generations", headers=asked | {"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in refused.headers
+
+
+def test_a_key_is_asked_for_behind_a_proxys_path_too(folder: Path) -> None:
+    with serving(folder, root_path="/pictures", api_keys=("key",)) as service:
+        assert service.client.get("/").status_code == 200
+        assert service.client.get("/app/facts").status_code == 401
+        assert service.client.get("/app/facts", headers={"Authorization": "Bearer key"}).status_code == 200

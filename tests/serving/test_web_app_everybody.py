@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
-from serving.browsing import CHROMIUM, DESKTOP, PHONE, TABS, ZOOMED, png
+from serving.browsing import CHROMIUM, DESKTOP, PHONE, TABS, ZOOMED, Service, png, watch
 from serving.looking import WALK, array, drawn, same, settled
 from serving.page_checks import contrasts, unnamed_controls
 
@@ -117,40 +117,40 @@ def test_tabs_by_arrow_keys(visit: Callable[..., Page]) -> None:
     assert page.evaluate("document.activeElement.getAttribute('role')") != "tab"
 
 
-@pytest.mark.parametrize("tab", TABS)
-def test_every_control_has_a_name(visit: Callable[..., Page], tab: str) -> None:
-    page = visit(f"#{tab}")
-    expect(page.locator(f"#panel-{tab}")).to_be_visible()
-    if tab == "draw":
-        drawn(page, page.get_by_label("What to draw").input_value())
-    assert unnamed_controls(page) == []
-    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
+@pytest.fixture(scope="module", params=TABS)
+def opened(request: pytest.FixtureRequest, browser: Browser, web_service: Service) -> Iterator[Page]:
+    """Each tab as it is opened first, for tests that only look."""
+    page = browser.new_page(viewport=DESKTOP, reduced_motion="reduce")
+    problems = watch(page, web_service.url)
+    page.goto(f"{web_service.url}#{request.param}")
+    expect(page.locator("#model")).to_be_visible()
+    expect(page.locator(f"#panel-{request.param}")).to_be_visible()
+    expect(page.locator("[aria-busy]")).to_have_count(0)
+    yield page
+    page.context.close()
+    assert problems == []
+
+
+def test_every_control_has_a_name(opened: Page) -> None:
+    assert unnamed_controls(opened) == []
+    ids = opened.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("tab", TABS)
-def test_text_can_be_read_in_light_and_dark(visit: Callable[..., Page], page: Page, tab: str) -> None:
-    schemes: list[Literal["light", "dark"]] = ["light", "dark"]
-    page.emulate_media(reduced_motion="reduce")
-    visit(f"#{tab}")
-    expect(page.locator(f"#panel-{tab}")).to_be_visible()
-    expect(page.locator("#model")).to_be_visible()
+def test_text_can_be_read_in_light_and_dark(opened: Page) -> None:
+    schemes: list[Literal["light", "dark"]] = ["dark", "light"]
     for scheme in schemes:
-        page.emulate_media(color_scheme=scheme)
-        page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
-        measured = contrasts(page)
+        opened.emulate_media(color_scheme=scheme)
+        opened.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+        measured = contrasts(opened)
         assert len(measured) > 8
         assert {text: ratio for text, ratio in measured.items() if ratio < 4.5} == {}
 
 
-@pytest.mark.parametrize("tab", TABS)
-def test_nothing_is_wider_than_a_phone_or_an_enlarged_window(visit: Callable[..., Page], page: Page, tab: str) -> None:
-    visit(f"#{tab}")
-    expect(page.locator(f"#panel-{tab}")).to_be_visible()
-    expect(page.locator("#model")).to_be_visible()
-    for size in (PHONE, ZOOMED):
-        page.set_viewport_size(size)
-        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+def test_nothing_is_wider_than_a_phone_or_an_enlarged_window(opened: Page) -> None:
+    for size in (PHONE, ZOOMED, DESKTOP):
+        opened.set_viewport_size(size)
+        assert opened.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
 
 def test_the_longest_caption_fits_in_any_script(visit: Callable[..., Page], page: Page) -> None:
@@ -168,6 +168,7 @@ def test_the_longest_caption_fits_in_any_script(visit: Callable[..., Page], page
     assert dialog and dialog["x"] >= 0 and dialog["x"] + dialog["width"] <= PHONE["width"]
     # A message lies above the dialog, in colours of its own.
     page.get_by_role("button", name="Copy link").click()
+    expect(page.locator("#toast")).not_to_contain_text("500 characters")
     toast = page.locator("#toast").bounding_box()
     assert toast
     with Image.open(io.BytesIO(page.screenshot())) as window:

@@ -86,7 +86,7 @@ def serve(
     if cluster == "ray":
         from galip.serving.cluster import deploy, parse_replicas
 
-        deploy(order, settings, host, port, parse_replicas(replicas), root_path)
+        deploy(order, settings, host, port, parse_replicas(replicas), root_path, log_level)
         return
     from galip.serving.running import run
 

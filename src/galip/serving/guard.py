@@ -75,7 +75,11 @@ class Guard:
             self._metrics.answered(endpoint, status, time.monotonic() - begun)
 
     def _check_key(self, scope: Scope) -> None:
-        if not self._keys or scope["method"] == "OPTIONS" or _is_open(scope["path"]):
+        if (
+            not self._keys
+            or scope["method"] == "OPTIONS"
+            or _is_open(scope["path"].removeprefix(scope.get("root_path", "")))
+        ):
             return
         kind, _, key = _header(scope, b"authorization").partition(" ")
         given = _digest(key.strip()) if kind.lower() == "bearer" else ""
