@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from galip.captions import clean_caption
+from galip.captions import clean_caption, read_captions
 from galip.errors import InputError
 
 
@@ -51,3 +51,20 @@ def test_the_message_is_short_and_printable() -> None:
         clean_caption("\x00" * 10_000)
     message = str(caught.value)
     assert len(message) < 300 and message.isprintable()
+
+
+def test_a_file_has_one_caption_a_line() -> None:
+    assert read_captions("\ufeffa red heart\r\n\n  a  cat \n".encode(), "x.txt") == ["a red heart", "a cat"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n \n", "x.txt: it holds no captions"),
+        (b"a\n\xff", "x.txt: it is no UTF-8 text"),
+        (b"a cat\na\x00b", "x.txt, line 2: .*control character"),
+    ],
+)
+def test_a_file_that_holds_no_captions_is_named_with_the_line(content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_captions(content, "x.txt")

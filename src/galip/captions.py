@@ -36,5 +36,31 @@ def clean_caption(text: str) -> str:
     return cleaned
 
 
+def read_captions(content: bytes, name: str) -> list[str]:
+    """The captions of a text with one a line, cleaned; blank lines are passed over.
+
+    Args:
+        content: UTF-8, with or without a byte order mark.
+        name: what errors call it.
+
+    Raises:
+        InputError: it is no UTF-8, a line cannot be a caption, or there is none. The message names the line.
+    """
+    try:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: it is no UTF-8 text ({error}); one caption a line is needed") from None
+    captions = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                captions.append(clean_caption(line))
+            except InputError as error:
+                raise InputError(f"{name}, line {number}: {error}") from None
+    if not captions:
+        raise InputError(f"{name}: it holds no captions; one a line is needed")
+    return captions
+
+
 def _binary(text: str, character: str) -> InputError:
     return InputError(f"caption {text[:40]!r}: it holds the control character {character!r}; plain text is needed")

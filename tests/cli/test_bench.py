@@ -20,11 +20,6 @@ from galip.runtime.exporting import Source, export
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "tiny-32")
-
-
-@pytest.fixture(scope="module")
 def exported(model: Path) -> Path:
     folder = model.parent / "exported"
     export(tiny.pipeline(), Source("tiny-32", model), folder, "onnx")

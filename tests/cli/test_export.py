@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
-import torch
 from cli.running import run
 
 from galip.loading import load
@@ -17,19 +15,6 @@ from galip.pipeline import GALIPPipeline
 from galip.runtime.engine_pipeline import EnginePipeline
 
 pytestmark = pytest.mark.engines
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "tiny-32")
 
 
 def pixels(pipe: GALIPPipeline | EnginePipeline) -> np.ndarray:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -14,8 +13,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from cli.running import Ended
-from cli.running import run as run_command
+from cli.running import DrawingCommand
 from PIL import Image
 
 from galip import __version__, gallery
@@ -23,28 +21,8 @@ from galip.loading import load
 from galip.runtime.exporting import Source, export
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "tiny-32")
-
-
-class Command:
+class Command(DrawingCommand):
     """`galip generate --model TINY --engine torch --out OUT ...` and a look at what it left there."""
-
-    def __init__(self, model: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.model, self.out, self.capsys = model, out, capsys
-
-    def __call__(self, *argv: object) -> Ended:
-        options = ("--model", self.model, "--engine", "torch", "-o", self.out)
-        return run_command(self.capsys, "generate", *options, *argv)
 
     def pictures(self) -> list[Path]:
         return sorted(path for path in self.out.iterdir() if path.name != gallery.SHEET_NAME)
@@ -52,7 +30,7 @@ class Command:
 
 @pytest.fixture
 def generate(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(model, tmp_path / "out", capsys)
+    return Command("generate", model, tmp_path / "out", capsys, ("--engine", "torch"))
 
 
 def texts(path: Path) -> dict[str, str]:

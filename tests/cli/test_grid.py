@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
-import torch
-from cli.running import Ended
-from cli.running import run as run_command
+from cli.running import DrawingCommand
 from PIL import Image
 
 from galip import __version__
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "tiny-32")
-
-
-class Command:
+class Command(DrawingCommand):
     """`galip grid --model TINY --engine torch -o OUT ...`"""
-
-    def __init__(self, model: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.model, self.out, self.capsys = model, out, capsys
-
-    def __call__(self, *argv: object) -> Ended:
-        options = ("--model", self.model, "--engine", "torch", "-o", self.out)
-        return run_command(self.capsys, "grid", *options, *argv)
 
     def sheet(self) -> np.ndarray:
         with Image.open(self.out) as image:
@@ -61,7 +38,7 @@ class Command:
 
 @pytest.fixture
 def grid(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(model, tmp_path / "grid.png", capsys)
+    return Command("grid", model, tmp_path / "grid.png", capsys, ("--engine", "torch"))
 
 
 def test_captions_by_seeds(grid: Command) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
-import torch
-from cli.running import Ended
-from cli.running import run as run_command
+from cli.running import DrawingCommand
 from PIL import Image
 
 from galip import gallery
@@ -23,34 +20,13 @@ from galip.runtime.exporting import Source, export
 CAPTIONS = ("a red heart", "two birds")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "tiny-32")
-
-
 @pytest.fixture(scope="module")
 def pipe(model: Path) -> GALIPPipeline:
     return load(model, device="cpu")
 
 
-class Command:
+class Command(DrawingCommand):
     """`galip generate --model TINY --device cpu -o OUT ...` and a look at what it left there."""
-
-    def __init__(self, model: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.model, self.out, self.capsys = model, out, capsys
-        self.engine = ("--engine", "torch")
-
-    def __call__(self, *argv: object) -> Ended:
-        options = ("--model", self.model, "--device", "cpu", *self.engine, "-o", self.out)
-        return run_command(self.capsys, "generate", *options, *argv)
 
     def pictures(self) -> dict[tuple[str, int], Path]:
         paths = [path for path in self.out.iterdir() if path.name != gallery.SHEET_NAME]
@@ -59,7 +35,7 @@ class Command:
 
 @pytest.fixture
 def generate(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(model, tmp_path / "out", capsys)
+    return Command("generate", model, tmp_path / "out", capsys, ("--device", "cpu", "--engine", "torch"))
 
 
 def texts(path: Path) -> dict[str, str]:
@@ -162,7 +138,7 @@ def test_an_engine_draws_what_a_clip_chooses(
 ) -> None:
     monkeypatch.setenv("GALIP_CACHE", str(tmp_path / "cache"))
     expected = {(one.caption, one.seeds[0]) for one in best_of(pipe, CAPTIONS, 5, seed=0)}
-    generate.engine = ("--engine", "onnxruntime", "--threads", 1)
+    generate.options = ("--device", "cpu", "--engine", "onnxruntime", "--threads", 1)
     assert generate(*CAPTIONS, "--seed", 0, "--best-of", 5).code == 0
     assert set(generate.pictures()) == expected
     model = generate.model

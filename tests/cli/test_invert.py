@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from cli.running import Ended
-from cli.running import run as run_command
+from cli.running import DrawingCommand
 from PIL import Image
 
 from galip import gallery
@@ -21,29 +19,13 @@ from galip.loading import load
 QUICK = ("--steps", 4, "--restarts", 2)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "tiny-32")
-
-
-class Command:
+class Command(DrawingCommand):
     """`galip invert PICTURE --model TINY -o OUT ...` and a look at what it left there."""
 
     def __init__(self, model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.model, self.out, self.capsys = model, folder / "out", capsys
+        super().__init__("invert", model, folder / "out", capsys, ("--device", "cpu"))
         self.picture = folder / "picture.png"
         load(model, device="cpu")("a red heart", seed=77).images[0].save(self.picture)
-
-    def __call__(self, *argv: object) -> Ended:
-        return run_command(self.capsys, "invert", "--model", self.model, "--device", "cpu", "-o", self.out, *argv)
 
     def names(self) -> set[str]:
         return {path.name for path in self.out.iterdir()}

@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
-import torch
-from cli.running import Ended
-from cli.running import run as run_command
+from cli.running import DrawingCommand
 from PIL import Image
 
 from galip import __version__
 from galip.runtime.exporting import Source, export
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "tiny-32")
-
-
-class Command:
+class Command(DrawingCommand):
     """`galip walk --model TINY --engine torch -o OUT ...`"""
-
-    def __init__(self, model: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.model, self.out, self.capsys = model, out, capsys
-
-    def __call__(self, *argv: object) -> Ended:
-        options = ("--model", self.model, "--engine", "torch", "-o", self.out)
-        return run_command(self.capsys, "walk", *options, *argv)
 
     def frame(self, number: int) -> np.ndarray:
         with Image.open(self.out / f"frame-{number:06d}.png") as image:
@@ -52,7 +29,7 @@ class Command:
 
 @pytest.fixture
 def walk(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(model, tmp_path / "walk", capsys)
+    return Command("walk", model, tmp_path / "walk", capsys, ("--engine", "torch"))
 
 
 def test_frames_between_two_captions(walk: Command) -> None:

@@ -216,7 +216,7 @@ def test_only_one_command_writes_into_a_folder(tmp_path: Path) -> None:
     (out / FOLDER).mkdir(parents=True)
     with (
         FileLock(out / FOLDER / "lock"),
-        pytest.raises(GalipError, match="another galip data prepare is writing"),
+        pytest.raises(GalipError, match="another galip command is writing"),
     ):
         prepare(folder(root, SMALL), out, SMALL)
     prepare(folder(root, SMALL), out, SMALL)

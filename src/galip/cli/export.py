@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from galip.captions import clean_caption
+from galip.captions import read_captions
 from galip.errors import InputError
 from galip.loading import fetch, load
 from galip.model_folder import check_model_folder, fingerprint
@@ -56,7 +56,7 @@ def export(
         raise InputError(f"--precision {precision}: for the format {kind} there are {', '.join(PRECISIONS[kind])}")
     if precision == "int8" and captions is None:
         raise InputError("--precision int8 is calibrated with captions like those to be drawn: give --captions FILE")
-    lines = [] if captions is None else _read_captions(captions)
+    lines = [] if captions is None else read_captions(captions.read_bytes(), str(captions))
     check_out(out, overwrite)
     folder = fetch(model)
     if is_export(folder):
@@ -115,17 +115,6 @@ def _export_torch(folder: Path, out: Path, precision: str) -> None:
 def _load(folder: Path) -> GALIPPipeline:
     _say(f"loading {folder}")
     return load(folder, device="cpu", dtype="float32", engine="torch")
-
-
-def _read_captions(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: it is no UTF-8 text ({error}); one caption a line is needed") from None
-    captions = [clean_caption(line) for line in lines if line.strip()]
-    if not captions:
-        raise InputError(f"{file}: it holds no captions; one a line is needed")
-    return captions
 
 
 def _say(line: str) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from galip import gallery
-from galip.captions import clean_caption
+from galip.captions import clean_caption, read_captions
 from galip.cli.drawing import (
     amount,
     check_folder,
@@ -151,32 +151,15 @@ def _distinct_captions(arguments: Sequence[str], prompts_file: Path | None) -> l
     """The captions of the command line, then those of the file, cleaned, each once."""
     captions = [clean_caption(caption) for caption in arguments]
     if prompts_file is not None:
-        captions += _read_prompts(prompts_file)
+        piped = str(prompts_file) == "-"
+        content = sys.stdin.buffer.read() if piped else prompts_file.read_bytes()
+        captions += read_captions(content, "standard input" if piped else str(prompts_file))
     if not captions:
         raise InputError('nothing to draw: give captions, as in galip generate "a red heart", or --prompts-file')
     distinct = list(dict.fromkeys(captions))
     if repeated := len(captions) - len(distinct):
         print(f"{amount(repeated, 'caption')} given more than once: drawn once", file=sys.stderr)
     return distinct
-
-
-def _read_prompts(file: Path) -> list[str]:
-    name = "standard input" if str(file) == "-" else str(file)
-    content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    try:
-        lines = content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: it is no UTF-8 text ({error}); one caption a line is needed") from None
-    captions = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                captions.append(clean_caption(line))
-            except InputError as error:
-                raise InputError(f"{name}, line {number}: {error}") from None
-    if not captions:
-        raise InputError(f"{name}: it holds no captions; one a line is needed")
-    return captions
 
 
 def _seeds(text: str | None, number: int | None, best_of: int | None, repeatable: bool) -> list[int]:

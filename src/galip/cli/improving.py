@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -18,19 +18,10 @@ from galip.runtime.export_folder import is_export
 
 if TYPE_CHECKING:
     from galip.control.clip import CLIP
-    from galip.outputs import GALIPPipelineOutput
+    from galip.control.pipelines import Drawing
 
 SCORE, CHOICE = "clip_score", "chosen"
 """Texts of a picture's file: what its CLIP says of it, and out of how many it was chosen."""
-
-
-class Streaming(Protocol):
-    """What is asked of a pipeline here: torch's and the other engines' have it alike."""
-
-    def stream(
-        self, prompt: list[str], *, seed: list[int], truncation: float, batch_size: int
-    ) -> Iterator[GALIPPipelineOutput]:
-        """Pictures of captions and seeds, batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +152,7 @@ def _earlier_choice(pictures: Sequence[Picture], texts: Mapping[str, str], kept:
 
 
 def plain(
-    pipe: Streaming,
+    pipe: Drawing,
     captions: Sequence[Sequence[Picture]],
     truncation: float,
     batch_size: int,

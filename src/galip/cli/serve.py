@@ -17,8 +17,6 @@ from galip.runtime.choosing import AUTO, check_engine
 if TYPE_CHECKING:
     from galip.serving.settings import Settings
 
-_KEY_VARIABLE = "GALIP_API_KEY"
-
 
 def serve(
     model: ModelOption = DEFAULT_MODEL,
@@ -33,7 +31,9 @@ def serve(
     name: Annotated[str | None, typer.Option(help="What clients call the model. [default: its own name]")] = None,
     api_keys: Annotated[
         Path | None,
-        typer.Option(help=f"File with keys, one a line; requests must bear one. {_KEY_VARIABLE} may hold one too."),
+        typer.Option(
+            help="File with keys, one a line; requests must bear one. The variable GALIP_API_KEY may hold one too."
+        ),
     ] = None,
     origin: Annotated[
         list[str] | None,
@@ -108,7 +108,9 @@ def _settings(**values: object) -> Settings:
 
 
 def _keys(file: Path | None) -> tuple[str, ...]:
-    keys = [os.environ.get(_KEY_VARIABLE, "").strip()]
+    from galip.serving.settings import KEY_VARIABLE
+
+    keys = [os.environ.get(KEY_VARIABLE, "").strip()]
     if file is not None:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()

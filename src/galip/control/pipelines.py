@@ -26,9 +26,18 @@ class Drawing(Protocol):
         """Sentence vectors [N, cond_dim] of captions."""
 
     def stream(
-        self, *, latents: Any, prompt_embeds: Any, truncation: float, batch_size: int, output_type: Any
+        self,
+        prompt: Any = None,
+        num_images_per_prompt: int = 1,
+        seed: Any = None,
+        generator: None = None,
+        latents: Any = None,
+        prompt_embeds: Any = None,
+        truncation: float = 1.0,
+        batch_size: int = BATCH_SIZE,
+        output_type: Any = "pil",
     ) -> Iterator[GALIPPipelineOutput]:
-        """Pictures of noise and sentence vectors, batch by batch."""
+        """Pictures of captions and seeds, or of noise and sentence vectors, batch by batch."""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from galip import arguments
 from galip.arguments import BATCH_SIZE, RANDOM_SEED_BITS, Sentences
 from galip.control.clip import CLIP, clip_of
+from galip.control.pipelines import Drawing
 from galip.errors import InputError
 from galip.noise import check_seed
 from galip.outputs import GALIPPipelineOutput, to_pil
@@ -24,22 +25,6 @@ from galip.outputs import GALIPPipelineOutput, to_pil
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
-
-
-class Streaming(Protocol):
-    """What is asked of a pipeline here: torch's and the other engines' have it alike."""
-
-    def stream(
-        self,
-        prompt: Sequence[str],
-        num_images_per_prompt: int,
-        *,
-        seed: Sequence[int],
-        truncation: float,
-        batch_size: int,
-        output_type: Any,
-    ) -> Iterator[GALIPPipelineOutput]:
-        """Pictures of captions and seeds, batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +47,7 @@ class Chosen:
 
 
 def best_of(
-    pipe: Streaming,
+    pipe: Drawing,
     prompt: str | Sequence[str],
     k: int,
     *,
@@ -100,7 +85,7 @@ def best_of(
 
 
 def stream_best(
-    pipe: Streaming,
+    pipe: Drawing,
     prompt: str | Sequence[str],
     seeds: Sequence[int],
     *,

@@ -91,7 +91,7 @@ def under_way(out: Path, plan: dict[str, Any], in_place: bool = False) -> Iterat
     state = Unfinished(out, plan)
     begun = (out / REPORT).exists() or (state.folder / _PLAN).exists()
     if not begun and not in_place and out.is_dir() and any(path.name != FOLDER for path in out.iterdir()):
-        raise GalipError(f"{out}: the folder is not empty, and galip data prepare has not made it; name another one")
+        raise GalipError(f"{out}: the folder is not empty, and holds no shards of galip's; name another one")
     state.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(state.folder / "lock", timeout=0):
@@ -107,7 +107,7 @@ def under_way(out: Path, plan: dict[str, Any], in_place: bool = False) -> Iterat
                 path.unlink()
             yield state
     except Timeout:
-        raise GalipError(f"{out}: another galip data prepare is writing there; wait for it") from None
+        raise GalipError(f"{out}: another galip command is writing there; wait for it") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -115,9 +115,7 @@ def _read(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {key: found[key] for key in ("format", "source", "options", "input")}
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise GalipError(f"{path}: not written by galip data prepare; name another folder, or remove this one") from (
-            error
-        )
+        raise GalipError(f"{path}: not written by galip; name another folder, or remove this one") from (error)
 
 
 def _compare(out: Path, was: dict[str, Any], plan: dict[str, Any]) -> None:

@@ -7,16 +7,13 @@ is drawn at once, and under load the batches grow by themselves while the one be
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from galip.errors import GalipError
 from galip.serving.backend import EncodedImage, Picture, QueueFullError, UnavailableError
-
-_LONGEST_WAIT = 60  # seconds that a client is told to stay away at the most
-_MEMORY = 0.8  # of the rate: share of what was known before
+from galip.serving.rates import Rate
 
 
 @dataclass(eq=False)
@@ -43,7 +40,7 @@ class Queue:
         self._limit = limit
         self._jobs: deque[Job] = deque()
         self._arrived = asyncio.Event()
-        self._rate = 0.0  # pictures per second
+        self._rate = Rate()
         self._closed = False
 
     def __len__(self) -> int:
@@ -87,8 +84,7 @@ class Queue:
             results: a picture or an error for each.
             seconds: how long the batch took.
         """
-        rate = len(jobs) / max(seconds, 1e-6)
-        self._rate = _MEMORY * self._rate + (1 - _MEMORY) * rate if self._rate else rate
+        self._rate.drawn(len(jobs), seconds)
         for job, result in zip(jobs, results, strict=True):
             if job.future.done():
                 continue
@@ -105,9 +101,7 @@ class Queue:
 
     def retry_after(self) -> int:
         """Seconds after which what waits now will have been drawn, at the rate of late."""
-        if not self._rate:
-            return 1
-        return min(max(math.ceil(len(self) / self._rate), 1), _LONGEST_WAIT)
+        return self._rate.retry_after(len(self))
 
     def close(self, reason: str = "the service is closing") -> None:
         """Let nobody in any more, and send away whoever waits."""

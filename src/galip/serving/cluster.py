@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,15 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from galip.errors import GalipError, InputError
 from galip.loading import DEFAULT_MODEL
 from galip.runtime.choosing import AUTO
+from galip.serving.addresses import announce, listen
 from galip.serving.artist import Order
 from galip.serving.ray_connection import Cluster, Place, check_device, connected, place
-from galip.serving.settings import Settings
+from galip.serving.settings import KEY_VARIABLE, Settings
 
 APPLICATION, INGRESS, ARTIST = "galip", "app", "artist"
 """Names on the cluster: the application's, and its deployments'."""
-
-KEY_VARIABLE = "GALIP_API_KEY"
-"""Where an application of a configuration file finds its key, which the file itself must not hold."""
 
 _UPSCALE_DELAY = 10.0  # seconds that a model must have been busy before another one is started
 _HEALTH_EVERY = 2.0  # seconds; a replica that has died is replaced after so many
@@ -165,7 +162,8 @@ def deploy(
         InputError: the address cannot be had, or the device is not there.
         GalipError: Ray cannot be reached or started, or the model cannot be loaded.
     """
-    port = _usable_port(host, port)
+    with listen(host, port) as taken:  # to be given back at once: Serve's proxies take it themselves
+        port = int(taken.getsockname()[1])
     # Ray puts a handler of its own for SIGTERM, so ours comes after it.
     with connected(replicas.most) as cluster, _until_told():
         from ray import serve
@@ -235,22 +233,7 @@ def _announce(cluster: Cluster, fresh: bool, host: str, port: int, root_path: st
     if not fresh:
         print("galip: deployed at / of the Ray Serve that runs on this cluster already, at its own address", flush=True)
         return
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-    where = f"{f'[{shown}]' if ':' in shown else shown}:{port}"
-    print(f"galip: http://{where}{root_path}/" + ("" if cluster.own else " on the cluster's nodes"), flush=True)
-    if host not in ("127.0.0.1", "localhost", "::1") and not settings.api_keys:
-        print("Other machines can reach it, and no key is asked for: see --api-keys", flush=True)
-
-
-def _usable_port(host: str, port: int) -> int:
-    """The port, or a free one for 0, found out before anything is started."""
-    try:
-        with socket.create_server(
-            (host or "0.0.0.0", port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        ) as taken:
-            return int(taken.getsockname()[1])
-    except OSError as error:
-        raise InputError(f"{host}:{port} cannot be had ({error.strerror}); choose another --port or --host") from error
+    announce(host, port, root_path, not settings.api_keys, "" if cluster.own else " on the cluster's nodes")
 
 
 @contextmanager

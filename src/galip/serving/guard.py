@@ -69,9 +69,10 @@ class Guard:
                 return
             if body is None:
                 return
+            endpoint = "unknown"
             await self._answer(scope, body, receive, watched)
-            endpoint = getattr(scope.get("route"), "path", "unknown")
         finally:
+            endpoint = getattr(scope.get("route"), "path", endpoint)
             self._metrics.answered(endpoint, status, time.monotonic() - begun)
 
     def _check_key(self, scope: Scope) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from galip.serving.backend import (
     WorkerLostError,
 )
 from galip.serving.metrics import Metrics
+from galip.serving.rates import Rate
 from galip.serving.ray_artist import Drawn
 from galip.serving.settings import Settings
 
@@ -30,9 +30,6 @@ log = logging.getLogger("galip.serving")
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at which replicas are running."""
-
-_LONGEST_WAIT = 60  # seconds that a client is told to stay away at the most
-_MEMORY = 0.8  # of the rate: share of what was known before
 
 
 class RayBackend:
@@ -54,7 +51,7 @@ class RayBackend:
         self._settings, self._metrics = settings, metrics
         self._facts: Facts | None = None
         self._running = self._asked = 0
-        self._rate = 0.0  # pictures per second of one replica
+        self._rate = Rate()
         self._closed = False
         self._calls: set[Any] = set()
         self._lost: set[str] = set()
@@ -129,8 +126,7 @@ class RayBackend:
             raise GalipError(f"the picture could not be drawn: {type(error).__name__}") from error
         if drawn.batch:
             self._metrics.drawn(drawn.batch, drawn.seconds)
-            rate = drawn.batch / max(drawn.seconds, 1e-6)
-            self._rate = _MEMORY * self._rate + (1 - _MEMORY) * rate if self._rate else rate
+            self._rate.drawn(drawn.batch, drawn.seconds)
         if isinstance(drawn.result, GalipError):
             raise drawn.result
         return drawn.result
@@ -145,9 +141,7 @@ class RayBackend:
 
     def _retry_after(self) -> int:
         """Seconds after which what has been asked for now will have been drawn, at the rate of late."""
-        if not self._rate:
-            return 1
-        return min(max(math.ceil(self._asked / self._rate / max(self._running, 1)), 1), _LONGEST_WAIT)
+        return self._rate.retry_after(self._asked, self._running)
 
     async def _look(self) -> None:
         """Keep up with how many replicas are running."""

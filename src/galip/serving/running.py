@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 import sys
 
 import uvicorn
 
-from galip.errors import GalipError, InputError
+from galip.errors import GalipError
+from galip.serving.addresses import announce, listen
 from galip.serving.app import create_app
 from galip.serving.artist import Order
 from galip.serving.local import LocalBackend
@@ -42,7 +42,7 @@ def run(
         InputError: the address cannot be had.
         GalipError: the model cannot be loaded.
     """
-    listener = _listen(host, port)
+    listener = listen(host, port)
     metrics = Metrics()
     failures: list[GalipError] = []
 
@@ -60,32 +60,9 @@ def run(
         server_header=False,
     )
     server = uvicorn.Server(config)
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-    print(
-        f"galip: http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}{root_path}/", flush=True
-    )
-    if host not in ("127.0.0.1", "localhost", "::1") and not settings.api_keys:
-        print("Other machines can reach it, and no key is asked for: see --api-keys", flush=True)
+    announce(host, listener.getsockname()[1], root_path, open_door=not settings.api_keys)
     # uvicorn drains at SIGTERM and then raises it again, which by default would end Python without any tidying up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     asyncio.run(server.serve(sockets=[listener]))
     if failures:
         raise failures[0]
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the address before the model is loaded, so that one that is taken is found at once."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise InputError(f"--host {host}: there is no such address ({error.strerror})") from error
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise InputError(f"{host}:{port} cannot be had ({error.strerror}); choose another --port or --host") from error
-    return listener

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+KEY_VARIABLE = "GALIP_API_KEY"
+"""The environment variable that may hold a key: command lines and configuration files are seen by others."""
+
 
 class Settings(BaseModel):
     """The service's configuration. `galip serve` has an option for each field."""
