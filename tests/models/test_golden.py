@@ -25,11 +25,11 @@ from galip.training import objective
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data/golden_released.json").read_text())
 ACTIVATIONS, LOSSES = 1e-4, 1e-3
 
-# A gradient's norm jumps where rounding moves a number across a ReLU's or LeakyReLU's zero: the golden norms, in fp32,
-# are themselves up to 2.7e-3 away from the same formula in fp64, and which of ours jump is the CPU's choice of kernels.
-# One scalar (`netD.DBlocks.0.gamma`, 0.027 left over from terms that add up to 180) is always 1.3e-3 away, so a few of
-# the norms may lie between 1e-3 and this.
-GRADIENT, FEW = 4e-3, 3
+# A gradient's norm jumps where rounding moves a number across a ReLU's or LeakyReLU's zero, and norms before it jump
+# along; which do is the CPU's choice of kernels. The golden norms are fp32 with AVX2: with AVX2 1 of ours is more than
+# 1e-3 away, with AVX-512 25 of G's 376 are, and in fp64, where nothing jumps, 24, by 2.7e-3 at the most. So a tenth may
+# lie between 1e-3 and 4e-3 (of D's 15 norms 3), and the median must not.
+GRADIENT, FEW = 4e-3, 0.1
 
 
 def test_text_vectors() -> None:
@@ -227,5 +227,5 @@ def norms_near(name: str, part: str, network: nn.Module, loss: Tensor) -> None:
     above = sum(deviation > LOSSES for deviation in deviations.values())
     print(f"{name}: median {median:.1e}, largest {deviations[worst]:.1e} ({worst}), {above} above {LOSSES:.0e}")
     assert median <= LOSSES / 3, f"{name} deviates by {median:.2e} in the median"
-    assert above <= FEW, f"{above} of {name} deviate by more than {LOSSES:.0e}"
+    assert above <= max(FEW * len(expected), 3), f"{above} of {name} deviate by more than {LOSSES:.0e}"
     assert deviations[worst] <= GRADIENT, f"{name} of {worst} deviates by {deviations[worst]:.2e}"
