@@ -50,10 +50,11 @@ def page(context: BrowserContext, web_service: Service) -> Iterator[Page]:
 
 @pytest.fixture
 def visit(page: Page, web_service: Service) -> Callable[[str], Page]:
-    """Opens an address of the web app, such as "#draw"."""
+    """Opens an address of the web app, such as "#draw", and waits until the app has filled in its fields."""
 
     def go(address: str = "") -> Page:
         page.goto(web_service.url + address)
+        expect(page.locator("#model")).to_be_visible()
         return page
 
     return go

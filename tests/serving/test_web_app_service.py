@@ -152,6 +152,21 @@ def test_words_that_are_typed_before_the_page_can_listen_are_drawn(page: Page, w
     drawn(page, "a green frog")
 
 
+def test_a_tab_that_is_chosen_before_the_page_can_listen_is_opened(page: Page, web_service: Service) -> None:
+    held: list[Route] = []
+    page.route("**/app/facts", lambda route: held.append(route))
+    page.goto(web_service.url)
+    page.get_by_role("tab", name="Morph").click()
+    for route in held:
+        route.continue_()
+    expect(page.locator("#model")).to_be_visible()
+    settled(page, "#morph-screen")
+    page.get_by_role("tab", name="Draw").click()
+    drawn(page, "3d emoji of red heart")
+    page.locator("#draw-pictures .picture").first.click()
+    expect(page.get_by_role("dialog").get_by_role("heading")).to_be_visible()
+
+
 # ---- a proxy, and a slow line
 
 

@@ -19,12 +19,17 @@ const KINDS = { draw: DrawTab, morph: MorphTab, explore: ExploreTab, walk: WalkT
 
 const made = {}; // tabs that have been opened, by name
 let active = null;
+let begun = false; // whether the server has said what it is
 let drawnBy = ""; // the model that pictures of this page are from
 
 const tabs = new Tabs(document.querySelector("[role=tablist]"), goTo);
 
 /** Another tab, and a step that the Back button undoes. */
 function goTo(name) {
+  if (!begun) {
+    location.hash = name; // where it begins, then
+    return;
+  }
   flushAddress();
   open(name);
   stepTo(name, made[name].values());
@@ -66,7 +71,8 @@ async function begin() {
     report(error);
     return; // begun again when the server is there, or has its key
   }
-  if (active) return; // two attempts, both of which came through
+  if (begun) return; // two attempts, both of which came through
+  begun = true;
   sayFacts();
   loadShelf(openViewer);
   wireViewer({
@@ -85,7 +91,7 @@ async function begin() {
 
 wireAppearance();
 watchServer(() => {
-  if (!active) begin();
+  if (!begun) begin();
   else {
     sayFacts();
     made[active].refresh();
