@@ -96,7 +96,7 @@ def load(
     if engine == AUTO:
         engine = "torch" if dtype is not None else choose(folder, None if device is None else str(device)).engine
     if exported or engine in WITHOUT_TORCH:
-        _check_fits_engine(folder, engine, device, dtype)
+        check_fits_engine(folder, engine, device, dtype)
         try:
             return _load_engine(folder, str(model), engine, threads, tell)
         except GalipError as error:
@@ -281,8 +281,18 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _check_fits_engine(folder: Path, engine: str | None, device: Any, dtype: Any) -> None:
-    """Refuse what only torch can do, before anything is converted."""
+def check_fits_engine(folder: Path, engine: str | None, device: Any = None, dtype: Any = None) -> None:
+    """Refuse what only torch can do, before anything is converted.
+
+    Args:
+        folder: an exported model; or a model, with an engine that needs no torch.
+        engine: as for `load`.
+        device: as for `load`.
+        dtype: as for `load`.
+
+    Raises:
+        InputError: they do not fit each other.
+    """
     name = engine or "an exported model"
     if is_export(folder) and engine in ("torch", "compile"):
         raise InputError(f"{folder}: this model is exported, which {engine} cannot run; give the one it was made from")

@@ -167,6 +167,8 @@ def bad(complaint: str, *words: object, name: str) -> object:
         bad("data.work: cannot be used", "MODEL", "USUAL", "-o", "DATA/metadata.jsonl/data.json", name="out's folder"),
         bad("page.pdf: a report is an .html file", "MODEL", "--report", "page.pdf", name="report"),
         bad("give --out RESULT.json too", "MODEL", "USUAL", "--report", "page.html", name="report without out"),
+        bad("engine 'fast': there is no such engine", "MODEL", "USUAL", "--engine", "fast", name="engine"),
+        bad("engine torch: nothing is drawn", "DATA", "USUAL", "--engine", "torch", name="engine for pictures"),
         bad("2 models are given", "MODEL", "MODEL", "USUAL", name="two models"),
         bad("model 'nobody': there is no such folder", "nobody", "USUAL", name="model"),
         bad("'generall': did you mean general?", "MODEL", "--prompts", "generall", name="prompts"),

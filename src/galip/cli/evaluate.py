@@ -39,6 +39,13 @@ def evaluate(
     compare: Annotated[bool, typer.Option("--compare", help="Compare result files instead.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List protocols, metrics and prompt suites.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures drawn at once; changes no number.")] = 16,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="What draws: torch, compile, openvino, onnxruntime, or auto, the fastest that is installed. [default: "
+            "torch, the same pictures on any hardware; an exported model's own engine]"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     cache: Annotated[
         Path | None, typer.Option(help="Where features of real pictures are kept; default: the user's cache.")
@@ -59,7 +66,7 @@ def evaluate(
         raise InputError(f"{report}: a report is an .html file; name it so")
     if compare:
         given = {"--data": data, "--out": out, "--metrics": metrics, "--prompts": prompts, "--set": settings}
-        given |= {"--reference": reference, "--training": training, "--weights": weights}
+        given |= {"--reference": reference, "--training": training, "--weights": weights, "--engine": engine}
         if extra := [name for name, value in given.items() if value]:
             raise InputError(f"{extra[0]} makes no sense with --compare, which reads results only")
         _show([Path(name) for name in models], report)
@@ -80,7 +87,16 @@ def evaluate(
     rules = resolved(get_protocol(protocol), against, _values(settings), names)
     processes = Processes(device, "--device")
     with _bar(processes.is_main) as progress:
-        result = run(models[0], rules, against, out=out, batch_size=batch_size, processes=processes, progress=progress)
+        result = run(
+            models[0],
+            rules,
+            against,
+            out=out,
+            batch_size=batch_size,
+            engine=engine,
+            processes=processes,
+            progress=progress,
+        )
     if result is None:
         return
     from rich.console import Console

@@ -35,7 +35,7 @@ from galip.evaluation.plan import Plan, make_plan, plan_of_pictures
 from galip.evaluation.protocols import METRICS, Protocol
 from galip.evaluation.provenance import machine, versions
 from galip.evaluation.references import RealFeatures
-from galip.evaluation.result import ExtractorUsed, Result, write_result
+from galip.evaluation.result import ExtractorUsed, Flag, Result, write_result
 from galip.evaluation.statistics import read_statistics
 from galip.evaluation.stores import FeatureStore
 from galip.evaluation.suites import Suite, read_suite
@@ -54,6 +54,7 @@ COMPARING = ("frechet", "kernel", "mmd", "manifold")
 _READING = ("alignment", "r_precision")
 _MEMORY_SPACES = ("judge", "dinov2", "clip", "inception", "inception-torchvision", "own", "released")
 _ABOUT = "evaluation.json"
+_UNKNOWN_CLIP = "an exported model does not tell which CLIP it looks through; if it is {}'s, these scores flatter it"
 
 
 @dataclass(frozen=True)
@@ -263,6 +264,7 @@ class Evaluation:
         about = {
             "settings": _digest_of(settings),
             "model": drawn.digest,
+            "engine": drawn.engine,
             "data": self.data_digest,
             "plan": plan.digest,
             "networks": {space: _digest_of_both_sides(extractor) for space, extractor in sorted(extractors.items())},
@@ -397,6 +399,9 @@ class Evaluation:
         own = {space for space in extractors if space in _OWN or self._is_own(extractors[space], drawn)}
         facts = real[_PIXELS].whole() if _PIXELS in real else self.bundle.facts if self.bundle else None
         flags = look_for_trouble(self.protocol, plan, pictures[_PIXELS].whole(), facts, seen, measured, own, memorised)
+        if isinstance(drawn, DrawnByModel) and drawn.pipe is None:
+            clips = [space for space, extractor in extractors.items() if isinstance(extractor, CLIPExtractor)]
+            flags += [Flag(level="note", text=_UNKNOWN_CLIP.format(space)) for space in clips]
         result = Result(
             protocol=self.protocol.name,
             protocol_digest=_digest_of(settings),
@@ -417,7 +422,7 @@ class Evaluation:
                 for space, extractor in extractors.items()
             },
             versions=versions(),
-            machine=machine(self.processes.device, self.processes.world),
+            machine=machine(self.processes.device, self.processes.world, drawn.engine),
             seed=self.protocol.seed,
             seconds=time.monotonic() - started,
             flags=flags,
@@ -468,7 +473,7 @@ class Evaluation:
 
     @staticmethod
     def _is_own(extractor: FeatureExtractor, drawn: Drawn) -> bool:
-        if not isinstance(extractor, CLIPExtractor) or not isinstance(drawn, DrawnByModel):
+        if not isinstance(extractor, CLIPExtractor) or not isinstance(drawn, DrawnByModel) or drawn.pipe is None:
             return False
         return same_network(extractor.network.model, drawn.pipe.vision_encoder)
 

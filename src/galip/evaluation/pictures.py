@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from galip.evaluation.plan import Asked
 from galip.evaluation.weights import digest_of
 from galip.outputs import to_uint8
 from galip.pipeline import GALIPPipeline
+from galip.runtime.engine_pipeline import EnginePipeline
 
 
 class Drawn(Protocol):
@@ -28,11 +30,13 @@ class Drawn(Protocol):
         name: as the user gave it.
         digest: of what decides over its pictures.
         images_seen: in training; None where that is unknown.
+        engine: what draws; empty for pictures that are there already.
     """
 
     name: str
     digest: str
     images_seen: int | None
+    engine: str
 
     @property
     def size(self) -> int:
@@ -50,39 +54,49 @@ class DrawnByModel:
     """A pipeline's pictures, each from its caption and its seed alone.
 
     Args:
-        pipe: the pipeline.
+        pipe: the pipeline; None for an exported model, of which there is only `painter`.
         name: as the user gave it.
         images_seen: in training, if that is known.
         batch_size: pictures drawn at once; it changes speed and memory, not pictures.
         truncation: multiplies the noise.
+        painter: an engine that draws instead of `pipe`. Its pictures are the same to 1e-4, so the digest is that of
+            `pipe`; without `pipe` it is that of the exported files.
+        engine: what runs `pipe`, "torch" or "compile"; a `painter` has its own.
     """
 
     def __init__(
         self,
-        pipe: GALIPPipeline,
+        pipe: GALIPPipeline | None,
         name: str,
         images_seen: int | None = None,
         batch_size: int = 16,
         truncation: float = 1.0,
+        painter: EnginePipeline | None = None,
+        engine: str = "torch",
     ) -> None:
-        self.pipe, self.name, self.images_seen = pipe, name, images_seen
+        self.pipe, self.painter, self.name, self.images_seen = pipe, painter, name, images_seen
         self.batch_size, self.truncation = batch_size, truncation
-        self.digest = digest_of_model(pipe)
+        self.engine = engine if painter is None else painter.engine
+        if pipe is not None:
+            self.digest, self._size = digest_of_model(pipe), int(pipe.generator.image_size)
+        elif painter is not None:
+            self.digest, self._size = digest_of_export(painter), painter.manifest.image_size
+        else:
+            raise ValueError("neither a pipeline nor an engine is given")
 
     @property
     def size(self) -> int:
-        return int(self.pipe.generator.image_size)
+        return self._size
 
     def draw(self, rows: Sequence[Asked]) -> Tensor:
-        parts = self.pipe.stream(
-            [row.caption for row in rows],
-            seed=[row.seed for row in rows],
-            batch_size=self.batch_size,
-            truncation=self.truncation,
-            output_type="pt",
-        )
+        captions, seeds = [row.caption for row in rows], [row.seed for row in rows]
+        how: dict[str, Any] = {"seed": seeds, "batch_size": self.batch_size, "truncation": self.truncation}
+        if self.painter is not None:
+            images = [part.images for part in self.painter.stream(captions, output_type="np", **how)]
+            return torch.from_numpy(np.concatenate(images)).permute(0, 3, 1, 2)  # [B, H, W, 3] -> [B, 3, H, W]
+        assert self.pipe is not None
         with full_precision(self.pipe.generator.device.type):  # the same pictures on any hardware
-            return torch.cat([part.images for part in parts])
+            return torch.cat([part.images for part in self.pipe.stream(captions, output_type="pt", **how)])
 
 
 def digest_of_model(pipe: GALIPPipeline) -> str:
@@ -91,6 +105,12 @@ def digest_of_model(pipe: GALIPPipeline) -> str:
     parts = ["" if network is None else digest_of(network) for network in networks]
     parts += [str(pipe.config.text_scale), pipe.generator.config.clip_input]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def digest_of_export(painter: EnginePipeline) -> str:
+    """16 hexadecimal digits that name all that decides over an exported model's pictures: its files."""
+    files = {name: facts["sha256"] for name, facts in painter.manifest.files.items()}
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class DrawnPictures:
@@ -103,6 +123,7 @@ class DrawnPictures:
     """
 
     images_seen: int | None = None
+    engine = ""
 
     def __init__(self, source: Pictures, name: str, size: int) -> None:
         self.source, self.name, self.digest, self._size = source, name, source.state[:16], size

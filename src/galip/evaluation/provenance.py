@@ -31,12 +31,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine(device: torch.device, processes: int) -> dict[str, str | int | float]:
-    """What computed: none of it should change a number by more than rounding."""
+def machine(device: torch.device, processes: int, engine: str = "torch") -> dict[str, str | int | float]:
+    """What computed: none of it should change a number by more than rounding.
+
+    Args:
+        device: of the feature networks, and of torch where it draws.
+        processes: that shared the work.
+        engine: what drew; empty where the pictures were there already.
+    """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
+    found: dict[str, str | int | float] = {
         "system": platform.platform(),
         "device": f"{device.type} ({name})",
         "processes": processes,
         "threads": torch.get_num_threads(),
     }
+    return found | {"engine": engine} if engine else found

@@ -13,23 +13,45 @@ from galip.evaluation.features import Progress
 from galip.evaluation.pictures import Drawn, DrawnByModel, DrawnPictures
 from galip.evaluation.protocols import METRICS, Protocol, get_protocol
 from galip.evaluation.result import Result
-from galip.loading import bundled_models, fetch, load
+from galip.loading import bundled_models, check_fits_engine, fetch, load
 from galip.model_folder import INDEX, check_model_folder, describe
+from galip.pipeline import GALIPPipeline
 from galip.processes import Processes
+from galip.runtime.choosing import AUTO, WITHOUT_TORCH, check_engine, require_engine
+from galip.runtime.engine_pipeline import EnginePipeline
+from galip.runtime.export_folder import is_export
 
 
 def drawn_by(
-    model: str | Path, *, device: Any = None, dtype: Any = None, batch_size: int = 16, truncation: float = 1.0
+    model: str | Path,
+    *,
+    device: Any = None,
+    dtype: Any = None,
+    batch_size: int = 16,
+    truncation: float = 1.0,
+    engine: str | None = None,
 ) -> DrawnByModel:
     """A model as `Evaluation.run` takes it, in fp32 unless `dtype` says otherwise.
 
-    Arguments and errors as for `galip.load`.
+    Arguments and errors as for `galip.load`, but for `engine`: None means torch for a model folder, whose pictures are
+    then the same on any hardware. OpenVINO and ONNX Runtime draw on the CPU, whatever `device` is.
     """
     folder = fetch(model)
-    pipe = load(model, device=device, dtype=dtype or "float32", engine="torch")  # on any hardware the same
+    how: dict[str, Any] = {"batch_size": batch_size, "truncation": truncation}
+    if is_export(folder):
+        exported = load(model, engine=engine)
+        assert isinstance(exported, EnginePipeline)
+        return DrawnByModel(None, str(model), painter=exported, **how)
+    painter = None
+    if engine in (AUTO, *WITHOUT_TORCH):
+        loaded = load(model, engine=engine, device=device if engine == AUTO else None)
+        painter = loaded if isinstance(loaded, EnginePipeline) else None
+        engine = "torch"
+    pipe = load(model, device=device, dtype=dtype or "float32", engine=engine or "torch")
+    assert isinstance(pipe, GALIPPipeline)
     seen = describe(folder).training.get("images")
     images = int(seen) if isinstance(seen, int | float) else None
-    return DrawnByModel(pipe, str(model), images, batch_size, truncation)
+    return DrawnByModel(pipe, str(model), images, painter=painter, engine=engine or "torch", **how)
 
 
 def evaluate(
@@ -39,6 +61,7 @@ def evaluate(
     *,
     out: Path | None = None,
     batch_size: int = 16,
+    engine: str | None = None,
     processes: Processes | None = None,
     progress: Progress | None = None,
 ) -> Result | None:
@@ -50,6 +73,7 @@ def evaluate(
         against: data and networks.
         out: where the result is written, a `.json`; None: nowhere.
         batch_size: pictures drawn at once; it changes speed and memory, no number.
+        engine: what draws, as for `drawn_by`.
         processes: those that share the work; None: this one.
         progress: told what is done.
 
@@ -64,7 +88,9 @@ def evaluate(
         raise InputError(f"{out}: a result is a .json file; name it so")
     source = _drawn_earlier(model) if is_pictures(model) else None
     if source is None:
-        fetch(model)  # a wrong name must not cost what the networks cost
+        _check_drawable(fetch(model), engine)  # a wrong name must not cost what the networks cost
+    elif engine is not None:
+        raise InputError(f"engine {engine}: nothing is drawn, the pictures in {model} are there; leave it out")
     elif isinstance(protocol, str) and rules.name == "custom":
         drawable = [name for name in rules.metrics if METRICS[name].kind != "diversity"]  # one picture a caption
         rules = rules.changed(metrics=drawable)
@@ -74,8 +100,16 @@ def evaluate(
         drawn = DrawnPictures(source, str(model), rules.resolution or _side_of(source))
     else:
         device = evaluation.processes.device
-        drawn = drawn_by(model, device=device, batch_size=batch_size, truncation=rules.truncation)
+        drawn = drawn_by(model, device=device, batch_size=batch_size, truncation=rules.truncation, engine=engine)
     return evaluation.run(drawn, out)
+
+
+def _check_drawable(folder: Path, engine: str | None) -> None:
+    check_engine(engine)
+    if is_export(folder):
+        check_fits_engine(folder, engine)
+    elif engine in WITHOUT_TORCH:
+        require_engine(engine)
 
 
 def is_pictures(model: str | Path) -> bool:
@@ -83,7 +117,7 @@ def is_pictures(model: str | Path) -> bool:
     if str(model) in bundled_models():
         return False
     path = Path(model)
-    return path.suffix == ".tar" or (path.is_dir() and not (path / INDEX).exists())
+    return path.suffix == ".tar" or (path.is_dir() and not (path / INDEX).exists() and not is_export(path))
 
 
 def _drawn_earlier(model: str | Path) -> Pictures:
