@@ -21,6 +21,7 @@ from pathlib import Path
 
 from common import HERE, WORK, Teacher
 from evaluate import colour_figures
+from export import before
 from measure import Data, Drawer, examine, frechet_figures, joined, part_of, retrieval_figures
 from pictures import CURVE_PLOT, save_sheet
 from PIL import Image, ImageDraw, ImageFont
@@ -53,11 +54,14 @@ def measure(model: Path, data: Data, judge: Judge, teacher: Teacher) -> Row:
 
 
 def images_seen(folder: Path) -> int:
-    """How many images a checkpoint (by its name) or an exported model (by its training.json) has seen."""
+    """How many images a checkpoint (by its name) or an exported model (by its training.json) has seen.
+
+    Those of the state that a checkpoint's run went on from count too.
+    """
     if (folder / "training.json").exists():
         return int(json.loads((folder / "training.json").read_text(encoding="utf-8"))["images"])
     if folder.name.startswith("images-"):
-        return int(folder.name.removeprefix("images-"))
+        return int(folder.name.removeprefix("images-")) + int(before(folder.parents[1]).get("images", 0))
     raise SystemExit(f"{folder}: neither a checkpoint (images-N) nor an exported model with a training.json")
 
 

@@ -42,9 +42,7 @@ def export(run: Path, out: Path) -> None:
         forget_paths(half)
         training = json.loads((model / "training.json").read_text())
         training["hours"] = hours_of(run / "log.jsonl")
-        before = Path(training["config"]["model"]["start_from"] or "nothing") / "training.json"
-        if before.exists():  # the run went on from a state: what that had seen counts too, and its CLIP is the same
-            earlier = json.loads(before.read_text())
+        if earlier := before(run):  # what that had seen counts too, and its CLIP is the same
             training["images"] += earlier["images"]
             training["hours"] += earlier["hours"]
             training["clip"] = earlier["clip"]
@@ -61,6 +59,13 @@ def forget_paths(folder: Path) -> None:
         values = json.loads(path.read_text())
         if values.pop("_name_or_path", None) is not None:
             path.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def before(run: Path) -> dict[str, Any]:
+    """What the state said that a run went on from: its `images`, `hours` and `clip`; empty where it began anew."""
+    start = run / "start.json"
+    said: dict[str, Any] = json.loads(start.read_text(encoding="utf-8"))["training"] if start.exists() else {}
+    return said
 
 
 def hours_of(log: Path) -> float:

@@ -278,6 +278,13 @@ def test_the_curve_measures_only_what_is_new(recipe: SimpleNamespace, tmp_path: 
         recipe.curve.grow([tmp_path / "images-000000300"], "mine", tmp_path, tmp_path / "no data", curve)
     with pytest.raises(SystemExit, match="neither a checkpoint"):
         recipe.curve.images_seen(tmp_path)
+    checkpoint = tmp_path / "run" / "checkpoints" / "images-000000300"
+    checkpoint.mkdir(parents=True)
+    assert recipe.curve.images_seen(checkpoint) == 300
+    start = {"model": "state", "training": {"images": 104_064, "hours": 2.0, "clip": {"step": 1}}}
+    (tmp_path / "run" / "start.json").write_text(json.dumps(start))
+    assert recipe.curve.images_seen(checkpoint) == 104_364
+    assert recipe.export.before(tmp_path / "run")["hours"] == 2.0 and recipe.export.before(tmp_path) == {}
 
 
 def test_the_plot_shows_every_line(recipe: SimpleNamespace) -> None:

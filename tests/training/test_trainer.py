@@ -338,7 +338,11 @@ def test_training_on_from_a_model_keeps_its_weights_and_licence(toy_data: Path, 
         load_file(next((model / "generator").glob("*.safetensors"))),
     )
     assert all(torch.equal(tensor, saved[key]) for key, tensor in started.items())
-    assert "research-only" in (trainer.export() / "README.md").read_text()
+    exported = trainer.fit()
+    assert "research-only" in (exported / "README.md").read_text()
+    said = json.loads((tmp_path / "second" / "start.json").read_text())
+    assert said == {"model": str(model), "training": json.loads((model / "training.json").read_text())}
+    assert said["training"]["images"] > 0 and not (tmp_path / "first" / "start.json").exists()
     wide = config.model.model_copy(update={"generator": config.model.generator | {"stem_channels": 20}})
     with pytest.raises(InputError, match=r"model\.generator\.stem_channels is 20, but the model .* has 16"):
         Trainer(config.model_copy(update={"model": wide}), tmp_path / "third")

@@ -121,9 +121,13 @@ def _rest(facts: ModelFacts, auto: Choice) -> Table:
     grid.add_row(" trained on", ", ".join(facts.trained_on) or "the model card does not say")
     for key, value in facts.training.items():
         if isinstance(value, str | int | float):
-            grid.add_row(f" {key.replace('_', ' ')}", f"{value:,}" if isinstance(value, int) else str(value))
+            grid.add_row(f" {key.replace('_', ' ')}", _value(value))
     grid.add_row(" folder", str(facts.folder))
     return grid
+
+
+def _value(value: str | int | float) -> str:
+    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
 def _dtype_name(dtype: str) -> str:

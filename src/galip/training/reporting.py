@@ -112,9 +112,23 @@ def environment(folder: Path, about: dict[str, Any]) -> None:
         "machine": platform.platform(),
         "git_revision": _git_revision(),
     }
-    unfinished = folder / ".unfinished-environment.json"
-    unfinished.write_text(json.dumps(facts | about, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / "environment.json")
+    _write(folder / "environment.json", facts | about)
+
+
+def remember_start(folder: Path, model: Path) -> None:
+    """Write `start.json`: the model that a run starts from, and what that one's `training.json` says, if it has one.
+
+    The model may be replaced while the run goes on, by an export of this very run for example.
+    """
+    training = model / "training.json"
+    said = json.loads(training.read_text(encoding="utf-8")) if training.is_file() else {}
+    _write(folder / "start.json", {"model": str(model), "training": said})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
 
 
 def _git_revision() -> str | None:

@@ -47,7 +47,16 @@ from galip.training.guards import CollapseWatch, TrainingDiedError, broken_terms
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks, build_networks
 from galip.training.parallel import share_of_batch
-from galip.training.reporting import Averages, NoLog, ProgressLine, RunLog, check_trackers, environment, save_grid
+from galip.training.reporting import (
+    Averages,
+    NoLog,
+    ProgressLine,
+    RunLog,
+    check_trackers,
+    environment,
+    remember_start,
+    save_grid,
+)
 from galip.training.resuming import differences, random_state, set_random_state
 from galip.training.schedule import rate_factor
 from galip.training.signals import stop_on_signals
@@ -147,6 +156,8 @@ class Trainer:
             os.replace(unfinished, self.out / "config.yaml")
             about = {"data": self.source.digest, "processes": self.processes.world, "device": str(self.device)}
             environment(self.out, about | {"threads": torch.get_num_threads()})
+            if self.config.model.start_from and not self.seen:
+                remember_start(self.out, Path(self.config.model.start_from))
         except OSError as error:
             raise GalipError(f"{self.out}: cannot be written ({error.strerror}); choose another --out") from error
 
