@@ -7,6 +7,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,6 +59,13 @@ def load_pictures(folder: Path) -> Pictures:
     else:
         raise FileNotFoundError(f"{folder}/{INDEX}: not there; run recipes/emoji/prepare.py first")
     return Pictures(torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous(), rows)
+
+
+def before(run: Path) -> dict[str, Any]:
+    """What the state said that a run went on from: its `images`, `hours` and `clip`; empty where it began anew."""
+    start = run / "start.json"
+    said: dict[str, Any] = json.loads(start.read_text(encoding="utf-8"))["training"] if start.exists() else {}
+    return said
 
 
 def index_captions(rows: list[list[str]]) -> tuple[list[str], torch.Tensor]:

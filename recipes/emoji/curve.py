@@ -19,9 +19,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from common import HERE, WORK, Teacher
+from common import HERE, WORK, Teacher, before
 from evaluate import colour_figures
-from export import before
 from measure import Data, Drawer, examine, frechet_figures, joined, part_of, retrieval_figures
 from pictures import CURVE_PLOT, save_sheet
 from PIL import Image, ImageDraw, ImageFont

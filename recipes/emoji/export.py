@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import HERE, WORK
+from common import HERE, WORK, before
 from pictures import CURVE_PLOT, FAILURES
 
 from galip.models.discriminator import MateDiscriminator
@@ -59,13 +59,6 @@ def forget_paths(folder: Path) -> None:
         values = json.loads(path.read_text())
         if values.pop("_name_or_path", None) is not None:
             path.write_text(json.dumps(values, indent=2) + "\n")
-
-
-def before(run: Path) -> dict[str, Any]:
-    """What the state said that a run went on from: its `images`, `hours` and `clip`; empty where it began anew."""
-    start = run / "start.json"
-    said: dict[str, Any] = json.loads(start.read_text(encoding="utf-8"))["training"] if start.exists() else {}
-    return said
 
 
 def hours_of(log: Path) -> float:

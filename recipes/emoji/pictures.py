@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from common import before
 from PIL import Image, ImageDraw, ImageFont
 
 import galip
@@ -112,6 +113,7 @@ def over_time(run: Path) -> Image.Image:
     options = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["run"]
     captions, columns = options["grid_captions"], options["grid_seeds"]
     first, last = min(grids), max(grids)
+    earlier = before(run).get("images", 0)
     wanted = [first * (last / first) ** (step / (TIMES - 1)) for step in range(TIMES)]
     chosen = sorted({min(grids, key=lambda seen, goal=goal: abs(seen - goal)) for goal in wanted})  # type: ignore[misc]
     strips = []
@@ -120,7 +122,7 @@ def over_time(run: Path) -> Image.Image:
         for seen in chosen:
             grid = Image.open(grids[seen])
             side = grid.width // columns
-            pictures.append((grid.crop((0, row * side, side, (row + 1) * side)), f"{seen:,}"))
+            pictures.append((grid.crop((0, row * side, side, (row + 1) * side)), f"{earlier + seen:,}"))
         strips.append((caption, pictures))
     return strips_sheet(strips, columns=2)
 

@@ -284,7 +284,7 @@ def test_the_curve_measures_only_what_is_new(recipe: SimpleNamespace, tmp_path: 
     start = {"model": "state", "training": {"images": 104_064, "hours": 2.0, "clip": {"step": 1}}}
     (tmp_path / "run" / "start.json").write_text(json.dumps(start))
     assert recipe.curve.images_seen(checkpoint) == 104_364
-    assert recipe.export.before(tmp_path / "run")["hours"] == 2.0 and recipe.export.before(tmp_path) == {}
+    assert recipe.common.before(tmp_path / "run")["hours"] == 2.0 and recipe.common.before(tmp_path) == {}
 
 
 def test_the_plot_shows_every_line(recipe: SimpleNamespace) -> None:
