@@ -36,7 +36,7 @@ OTHERS = tuple(name for name in small.METRICS if name != "clip_score_own")
 class Painter:
     """Draws by a rule; what a user gives `Evaluation.run` in place of a model."""
 
-    name, digest, images_seen = "painter", "0", None
+    name, digest, images_seen, engine = "painter", "0", None, ""
 
     @property
     def size(self) -> int:
