@@ -12,7 +12,7 @@ smoothness   `path_length` of walks in noise and between captions, and with othe
 
 Intervals: 95 %, bootstrap over captions or pictures; gains are of pairs. Costs are seconds of processor time on one
 thread, which other work on the machine hardly changes. About 15 minutes of them in all; each part is written to
-`results/control.json` when it is done.
+`results/control.json` when it is done. `control_tables.py` fills the tables of docs/control.md in from there.
 """
 
 from __future__ import annotations

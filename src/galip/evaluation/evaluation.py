@@ -35,11 +35,11 @@ from galip.evaluation.plan import Plan, make_plan, plan_of_pictures
 from galip.evaluation.protocols import METRICS, Protocol
 from galip.evaluation.provenance import machine, versions
 from galip.evaluation.references import RealFeatures
-from galip.evaluation.result import ExtractorUsed, Flag, Result, write_result
+from galip.evaluation.result import ExtractorUsed, Result, write_result
 from galip.evaluation.statistics import read_statistics
 from galip.evaluation.stores import FeatureStore
 from galip.evaluation.suites import Suite, read_suite
-from galip.evaluation.verdicts import look_for_trouble
+from galip.evaluation.verdicts import look_for_trouble, of_an_export
 from galip.evaluation.weights import same_network
 from galip.models.clip_vision import ClipInput
 from galip.pipeline import GALIPPipeline
@@ -54,7 +54,6 @@ COMPARING = ("frechet", "kernel", "mmd", "manifold")
 _READING = ("alignment", "r_precision")
 _MEMORY_SPACES = ("judge", "dinov2", "clip", "inception", "inception-torchvision", "own", "released")
 _ABOUT = "evaluation.json"
-_UNKNOWN_CLIP = "an exported model does not tell which CLIP it looks through; if it is {}'s, these scores flatter it"
 
 
 @dataclass(frozen=True)
@@ -400,8 +399,7 @@ class Evaluation:
         facts = real[_PIXELS].whole() if _PIXELS in real else self.bundle.facts if self.bundle else None
         flags = look_for_trouble(self.protocol, plan, pictures[_PIXELS].whole(), facts, seen, measured, own, memorised)
         if isinstance(drawn, DrawnByModel) and drawn.pipe is None:
-            clips = [space for space, extractor in extractors.items() if isinstance(extractor, CLIPExtractor)]
-            flags += [Flag(level="note", text=_UNKNOWN_CLIP.format(space)) for space in clips]
+            flags += of_an_export(space for space, made_by in extractors.items() if isinstance(made_by, CLIPExtractor))
         result = Result(
             protocol=self.protocol.name,
             protocol_digest=_digest_of(settings),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -68,6 +68,12 @@ def look_for_trouble(
         for name, why in measured.without.items()
     ]
     return sorted(flags, key=lambda flag: ("invalid", "warning", "note").index(flag.level))
+
+
+def of_an_export(clips: Iterable[str]) -> list[Flag]:
+    """What cannot be told of an exported model: whether one of `clips`, spaces of the metrics, is the one inside it."""
+    text = "an exported model does not tell which CLIP it looks through; if it is {}'s, these scores flatter it"
+    return [Flag(level="note", text=text.format(space)) for space in clips]
 
 
 def _level(grave: bool) -> Literal["invalid", "warning"]:
