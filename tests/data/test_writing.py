@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -274,6 +275,22 @@ def test_killed_and_run_again_it_writes_the_same_bytes(tmp_path: Path) -> None:
     assert files_of(out) == files_of(tmp_path / "whole")
     written = Counter(path.stat().st_mtime_ns for path in (out / "train").glob("*.tar"))  # two may share a tick
     assert (written & Counter(parts.values())).total() >= len(kept), "finished shards are kept, not written again"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes through /proc")
+def test_ctrl_c_while_workers_are_starting_ends_it(tmp_path: Path) -> None:
+    root = captioned(tmp_path / "in", 60, (900, 900))
+    process = subprocess.Popen(command(root, tmp_path / "out", 2), stderr=subprocess.PIPE, start_new_session=True)
+    while process.poll() is None and len(children_of(process.pid)) < 3:  # two workers, and Python's own tracker
+        time.sleep(0.002)
+    time.sleep(0.05)  # they import now, and do not listen
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        assert process.wait(30) == 130
+        assert process.stderr is not None and process.stderr.read() == b""
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_killed_while_names_are_given_it_goes_on(tmp_path: Path) -> None:

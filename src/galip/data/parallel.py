@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
 from typing import Any, Protocol, TypeVar
 
@@ -84,7 +85,8 @@ def _in_processes(
         try:
             while True:
                 while len(pending) < 2 * workers and (task := next(coming, None)) is not None:
-                    pending.add(pool.submit(_run, work, task))
+                    with _interrupts_held():  # the first one starts all workers
+                        pending.add(pool.submit(_run, work, task))
                 if not pending:
                     return
                 done, pending = wait(pending, _LOOK_EVERY, FIRST_COMPLETED)
@@ -100,6 +102,22 @@ def _in_processes(
             # Also after Ctrl-C; workers then end at their next picture.
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block, and never reaches a process that is started in it.
+
+    A worker that Ctrl-C ends while it still imports would leave its pool waiting for it for ever.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(counter: Any, stop: Any) -> None:
