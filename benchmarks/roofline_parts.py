@@ -109,7 +109,8 @@ def folded_parts(networks: Networks, generator: FoldedGenerator, vision: FoldedV
         s["cond"] = torch.cat([s["z"], s["e"]], dim=1)
 
     def bridge(s: State) -> None:
-        x = generator.bridge_linear(s["z"]).unflatten(1, generator.bridge_shape)
+        x = generator.bridge_linear(s["cond"] if generator.bridge_from_condition else s["z"])
+        x = x.unflatten(1, generator.bridge_shape)
         for at, block in enumerate(generator.bridge_blocks):
             x = block(x, s["modulations"][0][2 * at : 2 * at + 2])
         s["bridge"] = generator.bridge_conv(x)
@@ -133,7 +134,7 @@ def folded_parts(networks: Networks, generator: FoldedGenerator, vision: FoldedV
             ("modulations",),
             (generator.modulations,),
         ),
-        Part("bridge", bridge, ("z",), ("bridge",), bridge_modules),
+        Part("bridge", bridge, ("cond" if generator.bridge_from_condition else "z",), ("bridge",), bridge_modules),
         Part("prompts", prompts, ("cond",), ("prompts",), (generator.prompt_linear,)),
         Part(
             "ViT",

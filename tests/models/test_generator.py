@@ -68,6 +68,24 @@ def test_steps_have_their_shapes(generator):
     assert generator.prompts(cond).shape == (2, 2, 32)
 
 
+def test_the_bridge_may_be_made_of_the_caption_too(vision):
+    """The paper's coarse map is the noise's; with bridge_input="condition" the sentence vector has a say in it."""
+    z, e = tiny.noise_and_sentence()
+    for bridge_input, columns in (("noise", tiny.Z_DIM), ("condition", tiny.Z_DIM + tiny.COND_DIM)):
+        predictor = tiny.generator(bridge_input=bridge_input).bridge_predictor
+        assert predictor.linear.in_features == columns
+        seen = []
+        predictor.blocks[0].register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+        for sentence in (e, -e):
+            predictor(z, torch.cat([z, sentence], dim=1))
+        assert torch.equal(*seen) == (bridge_input == "noise")
+
+
+def test_an_unknown_bridge_input_is_refused():
+    with pytest.raises(ValueError, match="bridge_input is 'both'; use 'noise' or 'condition'"):
+        tiny.generator(bridge_input="both")
+
+
 def test_prompts_bridge_and_concepts_change_the_picture(generator, vision):
     z, e = tiny.noise_and_sentence()
     cond = torch.cat([z, e], dim=1)

@@ -10,7 +10,7 @@ from galip.models import FrozenCLIPVision, MateGenerator
 from galip.models.presets import PRESETS
 
 
-def narrow(name: str, seed: int = 0) -> tuple[MateGenerator, FrozenCLIPVision]:
+def narrow(name: str, seed: int = 0, **changes: object) -> tuple[MateGenerator, FrozenCLIPVision]:
     """A preset's generator and CLIP-ViT with at most 16 channels and random weights."""
     preset = PRESETS[name]
     with torch.random.fork_rng():
@@ -30,5 +30,6 @@ def narrow(name: str, seed: int = 0) -> tuple[MateGenerator, FrozenCLIPVision]:
                 "stem_channels": max(4, preset.generator["stem_channels"] // 32),
                 "block_channels": channels,
             }
+            | changes
         )
     return scatter(generator), FrozenCLIPVision(model, clip_input=generator.config.clip_input)

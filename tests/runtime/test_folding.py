@@ -48,6 +48,14 @@ def test_every_preset_draws_the_same_pictures(name: str, batch: int) -> None:
         assert difference(folded(z, e, seen), expected) <= 1e-5
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("per_stage", [False, True])
+def test_a_bridge_made_of_the_caption_too(per_stage: bool) -> None:
+    generator, vision = narrow("mini-64", bridge_input="condition")
+    z, e = inputs(generator, 3, per_stage)
+    assert difference(fold(generator)(z, e, vision), generator(z, e, vision)) <= 1e-5
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_the_released_size_itself() -> None:

@@ -54,9 +54,10 @@ ENGINES = pytest.mark.parametrize("engine", [by_onnxruntime, by_openvino])
 
 
 @ENGINES
+@pytest.mark.parametrize("bridge_input", ["noise", "condition"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_presets_generator(name: str, engine: Any) -> None:
-    generator, vision = narrow(name)
+def test_every_presets_generator(name: str, bridge_input: str, engine: Any) -> None:
+    generator, vision = narrow(name, bridge_input=bridge_input)
     model = generator_graph(fold(generator), fold_vision(vision))
     onnx.checker.check_model(model, full_check=True)
     z, e = torch.randn(3, generator.z_dim), torch.randn(3, generator.num_stages, generator.cond_dim)

@@ -37,7 +37,7 @@ def test_the_papers_configurations_have_the_papers_values(name: str) -> None:
     assert (loss.similarity, loss.penalty_k, loss.penalty_p, loss.penalty_form) == (4, 2, 6, "released")
     assert (optimizer.lr_generator, optimizer.lr_discriminator, optimizer.betas) == (1e-4, 4e-4, (0, 0.9))
     assert config.run.batch == 8 * 64 and config.model.preset == "b32-224" and config.data.flip
-    stabilisers = (loss.r1, loss.shift, loss.colour, loss.cutout, loss.similarity_second, optimizer.warmup)
+    stabilisers = (loss.r1, loss.shift, loss.colour, loss.cutout, loss.similarity_second, loss.paired, optimizer.warmup)
     assert not any(stabilisers) and optimizer.decay == "none" and config.run.ema_ramp is None
 
 

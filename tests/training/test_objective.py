@@ -24,6 +24,22 @@ def test_similarity_is_the_mean_cosine_whatever_the_norms() -> None:
     assert objective.similarity(images, sentences).item() == pytest.approx((1 + 0) / 2)
 
 
+def test_the_paired_term_by_hand() -> None:
+    """A checkerboard of two pixels each vanishes from the level of averages over two pixels on; a level stays."""
+    ones = torch.ones(2, 3, 16, 16)
+    assert objective.paired(0.5 * ones, -0.25 * ones).item() == pytest.approx(0.75)
+    board = ones.clone()
+    board[..., ::2, ::2] = board[..., 1::2, 1::2] = -1
+    assert objective.paired(board, 0 * ones).item() == pytest.approx(1 / 4)
+    coarse = board[..., :8, :8].repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert objective.paired(coarse, 0 * ones).item() == pytest.approx(2 / 4)
+
+
+def test_the_paired_term_takes_sides_that_cannot_be_halved() -> None:
+    drawn = torch.randn(2, 3, 7, 7)
+    assert objective.paired(drawn, torch.zeros_like(drawn)).item() == pytest.approx(drawn.abs().mean().item())
+
+
 @pytest.mark.parametrize(("form", "expected"), [("released", "squares"), ("paper", "norms")])
 def test_penalty_of_a_linear_discriminator_by_hand(form: str, expected: str) -> None:
     """For logit = a.x + b.y + c.e the gradients are a, b and c themselves, whatever the picture."""

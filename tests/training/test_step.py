@@ -13,8 +13,10 @@ from models import tiny as parts
 from training import toy
 
 import galip
+from galip.data.samples import sample_noise
 from galip.errors import InputError
 from galip.models.text import T5SentenceEncoder
+from galip.training import objective
 from galip.training.config import TrainConfig
 from galip.training.parallel import share_of_batch
 from galip.training.trainer import Trainer
@@ -95,14 +97,35 @@ def test_diversity_is_the_mean_pairwise_distance(toy_data: Path, toy_clip: Path,
 def test_options_of_the_loss_are_logged_and_reach_the_weights(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
     other_clip = tiny.save(tmp_path / "other", seed=5)
     plain = toy.config(toy_data, toy_clip)
-    stabilised = change(plain, loss={"r1": 5.0, "similarity_second": 2.0}, model={"second_clip": str(other_clip)})
+    terms = {"r1": 5.0, "similarity_second": 2.0, "paired": 1.0}
+    stabilised = change(plain, loss=terms, model={"second_clip": str(other_clip)})
     trainers = [Trainer(config, tmp_path / "run") for config in (plain, stabilised)]
     first, second = (rows(trainer)[-1] for trainer in trainers)
-    assert second["r1"] > 0 and -1 <= second["similarity_second"] <= 1
-    assert not {"r1", "similarity_second"} & first.keys()
+    assert second["r1"] > 0 and -1 <= second["similarity_second"] <= 1 and 0 < second["paired"] < 2
+    assert not {"r1", "similarity_second", "paired"} & first.keys()
     for name in ("generator", "discriminator"):
         a, b = (getattr(trainer.networks, name).state_dict() for trainer in trainers)
         assert any(not torch.equal(a[key], b[key]) for key in a)
+
+
+def test_the_paired_term_compares_with_the_captions_own_picture(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    """As they lie, whatever the augmentation of what D sees; and G comes nearer to them when nothing else counts."""
+    paired = {"paired": 2000.0, "similarity": 0, "shift": 0.25, "colour": 0.5}
+    config = change(toy.config(toy_data, toy_clip), loss=paired, optimizer={"lr_generator": 2e-3})
+    trainer = Trainer(config, tmp_path)
+    batch = next(iter(trainer.loader()))
+    sentences = trainer.sentences()(batch.captions)
+    z = sample_noise(config.run.seed, batch.indices, trainer.networks.generator.z_dim)
+    with torch.no_grad():
+        drawn = trainer.networks.generator(z, sentences.e, trainer.networks.vision)
+    real = batch.images.float() / 127.5 - 1
+    expected = objective.paired(drawn, real).item()
+    row = trainer.step(batch, sentences)
+    assert row["paired"] == pytest.approx(expected, rel=1e-4)
+    assert row["loss_g"] == pytest.approx(row["adversarial"] + 2000 * expected, rel=1e-4)
+    for _ in range(20):
+        row = trainer.step(batch, sentences)
+    assert row["paired"] < 0.9 * expected
 
 
 def test_a_penalty_of_nothing_is_not_computed(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:

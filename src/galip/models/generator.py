@@ -5,6 +5,7 @@ noise and sentence vector -> bridge feature and prompts -> frozen CLIP-ViT -> vi
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 
 from galip.models.clip_vision import ClipInput, FrozenCLIPVision
 from galip.models.layers import LEAKY_SLOPE, FusionBlock
+
+# What the Bridge-FP's first layer makes its coarse map of.
+BridgeInput = Literal["noise", "condition"]
 
 # Taps of a 3-wide kernel that fall on the same pixel of a doubled row, for each tap of the 4-wide transposed kernel.
 _DOUBLING = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
@@ -55,21 +59,33 @@ class BridgeFeaturePredictor(nn.Module):
         hidden: channels in the middle of the residual blocks.
         num_blocks: number of residual blocks.
         width: the transformer's width.
+        bridge_input: "noise", the paper's: the coarse map is made of the noise alone. "condition": of noise and
+            sentence vector, so that the caption decides where in the map things are, not only which channels count.
     """
 
     def __init__(
-        self, z_dim: int, cond_dim: int, grid: int, channels: int, hidden: int, num_blocks: int, width: int
+        self,
+        z_dim: int,
+        cond_dim: int,
+        grid: int,
+        channels: int,
+        hidden: int,
+        num_blocks: int,
+        width: int,
+        bridge_input: BridgeInput = "noise",
     ) -> None:
         super().__init__()
         self.grid = grid
         self.channels = channels
-        self.linear = nn.Linear(z_dim, channels * grid * grid)
+        self.from_condition = bridge_input == "condition"
+        self.linear = nn.Linear(cond_dim if self.from_condition else z_dim, channels * grid * grid)
         self.blocks = nn.ModuleList(BridgeBlock(channels, hidden, cond_dim) for _ in range(num_blocks))
         self.conv = nn.Conv2d(channels, width, 5, padding=2)
 
     def forward(self, z: Tensor, cond: Tensor) -> Tensor:
         """Bridge feature [B, width, g, g] of noise `z` [B, z_dim] and `cond` [B, cond_dim]."""
-        x = self.linear(z).unflatten(1, (self.channels, self.grid, self.grid))  # [B, C*g*g] -> [B, C, g, g]
+        x = self.linear(cond if self.from_condition else z)
+        x = x.unflatten(1, (self.channels, self.grid, self.grid))  # [B, C*g*g] -> [B, C, g, g]
         for block in self.blocks:
             x = block(x, cond)
         out: Tensor = self.conv(x)
@@ -217,6 +233,8 @@ class MateGenerator(ModelMixin, ConfigMixin):
         block_channels: channels of each up-block's output.
         clip_input: input mapping of the CLIP-ViT that this model was trained with ("standard" or "released"); recorded
             here so that `FrozenCLIPVision` is built with the same one.
+        bridge_input: what the Bridge-FP's coarse map is made of: "noise" (the paper) or "condition", noise and
+            sentence vector.
 
     Raises:
         ValueError: sizes contradict each other; the message names the argument.
@@ -238,16 +256,24 @@ class MateGenerator(ModelMixin, ConfigMixin):
         block_sizes: Sequence[int] = (8, 16, 32, 64, 128, 224),
         block_channels: Sequence[int] = (512, 512, 512, 256, 128, 64),
         clip_input: ClipInput = "standard",
+        bridge_input: BridgeInput = "noise",
     ) -> None:
         super().__init__()
-        _check_config(grid, prompt_blocks, block_sizes, block_channels, clip_input)
+        _check_config(grid, prompt_blocks, block_sizes, block_channels, clip_input, bridge_input)
         # A saved configuration comes back with lists.
         self.prompt_blocks = tuple(prompt_blocks)
         self.z_dim = z_dim
         self.cond_dim = cond_dim
         self.image_size = block_sizes[-1]
         self.bridge_predictor = BridgeFeaturePredictor(
-            z_dim, z_dim + cond_dim, grid, bridge_channels, bridge_hidden, bridge_blocks, vision_width
+            z_dim,
+            z_dim + cond_dim,
+            grid,
+            bridge_channels,
+            bridge_hidden,
+            bridge_blocks,
+            vision_width,
+            bridge_input,
         )
         self.prompt_predictor = PromptPredictor(z_dim + cond_dim, len(self.prompt_blocks), vision_width)
         self.image_generator = ImageGenerator(
@@ -332,6 +358,7 @@ def _check_config(
     block_sizes: Sequence[int],
     block_channels: Sequence[int],
     clip_input: str,
+    bridge_input: str,
 ) -> None:
     if not block_sizes or len(block_sizes) != len(block_channels):
         raise ValueError(
@@ -344,3 +371,5 @@ def _check_config(
         raise ValueError(f"prompt_blocks is {tuple(prompt_blocks)}; give increasing 0-based block numbers")
     if clip_input not in ("standard", "released"):
         raise ValueError(f"clip_input is {clip_input!r}; use 'standard' or 'released'")
+    if bridge_input not in get_args(BridgeInput):
+        raise ValueError(f"bridge_input is {bridge_input!r}; use 'noise' or 'condition'")

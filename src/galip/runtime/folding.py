@@ -57,6 +57,7 @@ class FoldedGenerator(nn.Module):
         image: Any = generator.image_generator
 
         self.bridge_shape = (bridge.channels, bridge.grid, bridge.grid)
+        self.bridge_from_condition = bridge.from_condition
         self.bridge_linear = Linear(bridge.linear.weight, bridge.linear.bias)
         self.bridge_blocks = nn.ModuleList(FoldedBridgeBlock(block) for block in bridge.blocks)
         self.bridge_conv = Conv(bridge.conv)
@@ -90,12 +91,13 @@ class FoldedGenerator(nn.Module):
         z, e = z.to(dtype), e.to(dtype)
         if e.ndim == 2:
             shared = torch.cat([z, e], dim=1)
-            prompt_cond, modulations = shared, self.modulations.of_one(shared)
+            bridge_cond, prompt_cond, modulations = shared, shared, self.modulations.of_one(shared)
         else:
             conds = [torch.cat([z, e[:, stage]], dim=1) for stage in range(self.num_stages)]
-            prompt_cond, modulations = conds[1], self.modulations.of_each([conds[0], *conds[2:]])
+            bridge_cond, prompt_cond, modulations = conds[0], conds[1], self.modulations.of_each([conds[0], *conds[2:]])
 
-        x = self.bridge_linear(z).unflatten(1, self.bridge_shape)  # [B, C*g*g] -> [B, C, g, g]
+        x = self.bridge_linear(bridge_cond if self.bridge_from_condition else z)
+        x = x.unflatten(1, self.bridge_shape)  # [B, C*g*g] -> [B, C, g, g]
         at = 0
         for block in self.bridge_blocks:
             x = block(x, modulations[0][at : at + 2])

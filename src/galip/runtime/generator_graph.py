@@ -37,7 +37,8 @@ def generator_graph(generator: FoldedGenerator, vision: FoldedVision, half: bool
     modulations = _modulate(g, generator, [conds[0], *conds[2:]])
 
     linear = generator.bridge_linear
-    x = g.node("Reshape", g.linear("z", linear.weight, linear.bias), g.ints(0, *generator.bridge_shape))
+    source = conds[0] if generator.bridge_from_condition else "z"
+    x = g.node("Reshape", g.linear(source, linear.weight, linear.bias), g.ints(0, *generator.bridge_shape))
     for i, block in enumerate(generator.bridge_blocks):
         assert isinstance(block, FoldedBridgeBlock)
         first, second = modulations[0][2 * i : 2 * i + 2]

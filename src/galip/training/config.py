@@ -63,6 +63,9 @@ class LossConfig(Section):
     penalty_p: float = Field(6.0, gt=0, description="p, its power")
     penalty_form: Literal["released", "paper"] = Field("released", description="formula of the penalty")
     similarity_second: float = Field(0.0, ge=0, description="weight of the similarity in model.second_clip")
+    paired: float = Field(
+        0.0, ge=0, description="weight of G's L1 to the real picture, for captions that say which picture is meant"
+    )
     r1: float = Field(0.0, ge=0, description="gamma of R1 on the taps: gamma/2 |g_C|^2 of real pictures")
     shift: float = Field(
         0.0, ge=0, le=0.5, description="random translation, real and drawn alike, in parts of the side"

@@ -19,6 +19,8 @@ PenaltyForm = Literal["released", "paper"]
 # The paper's form takes a square root, whose gradient at 0 is infinite.
 _PAPER_EPSILON = 1e-12
 
+_PYRAMID = 4
+
 
 def hinge_real(logits: Tensor) -> Tensor:
     """`mean relu(1 - D)` of the logits [B] of real pictures with their own captions."""
@@ -97,6 +99,21 @@ def adversarial(logits: Tensor) -> Tensor:
 def similarity(image_vectors: Tensor, e: Tensor) -> Tensor:
     """Mean cosine between CLIP's vectors of the drawn pictures and of their captions, both [B, embed_dim]."""
     return F.cosine_similarity(image_vectors.float(), e.float(), dim=1).mean()
+
+
+def paired(drawn: Tensor, real: Tensor) -> Tensor:
+    """L1 between each drawn picture and the real one of its caption, both [B, 3, S, S], over a pyramid.
+
+    The mean over the pictures themselves and their averages over squares of 2, 4 and 8 pixels (as far as S can be
+    divided): the coarse levels are about layout and colour and leave room for detail. Beside an adversarial loss after
+    Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017.
+    """
+    difference = drawn.float() - real.float()
+    levels = [difference.abs().mean()]
+    while len(levels) < _PYRAMID and difference.shape[-1] % 2 == 0:
+        difference = F.avg_pool2d(difference, 2)
+        levels.append(difference.abs().mean())
+    return torch.stack(levels).mean()
 
 
 def mismatched(caption_ids: Sequence[int]) -> list[int]:

@@ -236,18 +236,21 @@ class GANStep:
             fake = self._draw(micro.z, micro.sentences.e, self.networks.vision)
             seen = micro.seen_drawn(fake)
             taps, vectors = self._look(seen, self.networks.discriminator.tap_blocks)
-        return _Drawn(seen, taps, vectors)
+        return _Drawn(fake, seen, taps, vectors)
 
     def _discriminator(
         self, micro: _Micro, fake_taps: list[Tensor], parts: int, more_to_come: bool
     ) -> dict[str, Tensor]:
         with torch.no_grad(), self._autocast():
-            real = micro.images.to(self.device, torch.float32).div_(127.5).sub_(1)
-            real_taps = self._look_at_real(micro.seen_real(real), self.networks.discriminator.tap_blocks)
+            real_taps = self._look_at_real(micro.seen_real(self._real(micro)), self.networks.discriminator.tap_blocks)
         with self.processes.without_sync(self._judge, more_to_come):
             row: dict[str, Tensor] = self._judge(real_taps, fake_taps, micro.sentences.e, micro.mismatched)
             self._backward("discriminator", row["loss_d"] / parts)
         return row | {"loss_d": row["loss_d"].detach()}
+
+    def _real(self, micro: _Micro) -> Tensor:
+        """The real pictures, [b, 3, S, S] in [-1, 1]."""
+        return micro.images.to(self.device, torch.float32).div_(127.5).sub_(1)
 
     def _generator(self, micro: _Micro, drawn: _Drawn, parts: int, more_to_come: bool) -> dict[str, Tensor]:
         networks, weights = self.networks, self.config.loss
@@ -264,6 +267,10 @@ class GANStep:
                 second = objective.similarity(vectors, micro.sentences.second)
                 loss = loss - weights.similarity_second * second
                 row["similarity_second"] = second.detach()
+            if weights.paired:
+                paired = objective.paired(drawn.pictures, self._real(micro))
+                loss = loss + weights.paired * paired
+                row["paired"] = paired.detach()
             with self.processes.without_sync(self._draw, more_to_come):
                 self._backward("generator", loss / parts)
         unit = F.normalize(drawn.vectors.detach().float(), dim=1)
@@ -317,8 +324,9 @@ class GANStep:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Drawn pictures as CLIP sees them: augmented pictures, tapped features, image vectors."""
+    """Drawn pictures, and as CLIP sees them: augmented pictures, tapped features, image vectors."""
 
+    pictures: Tensor
     seen: Tensor
     taps: list[Tensor]
     vectors: Tensor
