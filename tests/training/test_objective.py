@@ -28,6 +28,8 @@ def test_the_paired_term_by_hand() -> None:
     """A checkerboard of two pixels each vanishes from the level of averages over two pixels on; a level stays."""
     ones = torch.ones(2, 3, 16, 16)
     assert objective.paired(0.5 * ones, -0.25 * ones).item() == pytest.approx(0.75)
+    one_of_two = torch.tensor([False, True])
+    assert objective.paired(0.5 * ones, -0.25 * ones, one_of_two).item() == pytest.approx(0.75 / 2)
     board = ones.clone()
     board[..., ::2, ::2] = board[..., 1::2, 1::2] = -1
     assert objective.paired(board, 0 * ones).item() == pytest.approx(1 / 4)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import torch.nn.functional as F
 from models import tiny as parts
+from torch import Tensor
 from training import toy
 
 import galip
@@ -101,17 +103,18 @@ def test_options_of_the_loss_are_logged_and_reach_the_weights(toy_data: Path, to
     stabilised = change(plain, loss=terms, model={"second_clip": str(other_clip)})
     trainers = [Trainer(config, tmp_path / "run") for config in (plain, stabilised)]
     first, second = (rows(trainer)[-1] for trainer in trainers)
-    assert second["r1"] > 0 and -1 <= second["similarity_second"] <= 1 and 0 < second["paired"] < 2
+    assert second["r1"] > 0 and -1 <= second["similarity_second"] <= 1 and second["paired"] == 0
     assert not {"r1", "similarity_second", "paired"} & first.keys()
     for name in ("generator", "discriminator"):
         a, b = (getattr(trainer.networks, name).state_dict() for trainer in trainers)
         assert any(not torch.equal(a[key], b[key]) for key in a)
 
 
-def test_the_paired_term_compares_with_the_captions_own_picture(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+def test_the_paired_term_compares_with_the_captions_own_picture(toy_clip: Path, tmp_path: Path) -> None:
     """As they lie, whatever the augmentation of what D sees; and G comes nearer to them when nothing else counts."""
     paired = {"paired": 2000.0, "similarity": 0, "shift": 0.25, "colour": 0.5}
-    config = change(toy.config(toy_data, toy_clip), loss=paired, optimizer={"lr_generator": 2e-3})
+    data = toy.pictures(tmp_path / "data", copies=1)
+    config = change(toy.config(data, toy_clip), loss=paired, optimizer={"lr_generator": 2e-3})
     trainer = Trainer(config, tmp_path)
     batch = next(iter(trainer.loader()))
     sentences = trainer.sentences()(batch.captions)
@@ -126,6 +129,33 @@ def test_the_paired_term_compares_with_the_captions_own_picture(toy_data: Path, 
     for _ in range(20):
         row = trainer.step(batch, sentences)
     assert row["paired"] < 0.9 * expected
+
+
+@pytest.mark.parametrize("micro", [None, 2])
+def test_a_caption_that_several_pictures_have_is_not_paired(toy_clip: Path, tmp_path: Path, micro: int | None) -> None:
+    """Of four pictures two share all their captions: the mean over the batch is the others' distance, halved."""
+    data = toy.pictures(tmp_path / "data", copies=1)
+    config = change(toy.config(data, toy_clip, micro_batch=micro), loss={"paired": 1.0})
+
+    def first_row() -> tuple[list[str], Tensor, float]:
+        trainer = Trainer(config, tmp_path / "run")
+        batch = next(iter(trainer.loader()))
+        sentences = trainer.sentences()(batch.captions)
+        with torch.no_grad():
+            z = sample_noise(config.run.seed, batch.indices, trainer.networks.generator.z_dim)
+            drawn = trainer.networks.generator(z, sentences.e, trainer.networks.vision)
+        difference = drawn - (batch.images.float() / 127.5 - 1)
+        levels = [F.avg_pool2d(difference, side).abs().flatten(1).mean(1) for side in (1, 2, 4, 8)]
+        return batch.captions, torch.stack(levels).mean(0), trainer.step(batch, sentences)["paired"]
+
+    _, distances, paired = first_row()
+    assert paired == pytest.approx(distances.mean().item(), rel=1e-4)
+    table = data / "metadata.jsonl"
+    table.write_text(table.read_text().replace('"rain"', '"red heart"').replace("the rain", "the red heart"))
+    captions, distances, paired = first_row()
+    alone = torch.tensor(["red heart" not in caption for caption in captions])
+    assert alone.sum() == 2
+    assert paired == pytest.approx((distances * alone).mean().item(), rel=1e-4)
 
 
 def test_a_penalty_of_nothing_is_not_computed(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:

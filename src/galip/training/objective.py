@@ -101,19 +101,24 @@ def similarity(image_vectors: Tensor, e: Tensor) -> Tensor:
     return F.cosine_similarity(image_vectors.float(), e.float(), dim=1).mean()
 
 
-def paired(drawn: Tensor, real: Tensor) -> Tensor:
-    """L1 between each drawn picture and the real one of its caption, both [B, 3, S, S], over a pyramid.
+def paired(drawn: Tensor, real: Tensor, counts: Tensor | None = None) -> Tensor:
+    """L1 between each drawn picture and the real one of its caption over a pyramid.
 
     The mean over the pictures themselves and their averages over squares of 2, 4 and 8 pixels (as far as S can be
     divided): the coarse levels are about layout and colour and leave room for detail. Beside an adversarial loss after
     Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017.
+
+    Args:
+        drawn, real: [B, 3, S, S].
+        counts: booleans [B], whose pair counts; the others add nothing to the mean over B. None: all.
     """
     difference = drawn.float() - real.float()
-    levels = [difference.abs().mean()]
+    levels = [difference.abs().flatten(1).mean(1)]
     while len(levels) < _PYRAMID and difference.shape[-1] % 2 == 0:
         difference = F.avg_pool2d(difference, 2)
-        levels.append(difference.abs().mean())
-    return torch.stack(levels).mean()
+        levels.append(difference.abs().flatten(1).mean(1))
+    each = torch.stack(levels).mean(0)  # [B]
+    return each.mean() if counts is None else (each * counts).mean()
 
 
 def mismatched(caption_ids: Sequence[int]) -> list[int]:

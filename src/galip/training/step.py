@@ -35,15 +35,17 @@ class Sentences:
         e: [B, cond_dim], what conditions G and D.
         similar: [B, embed_dim], CLIP's vectors, towards which the similarity loss pulls; `e` itself without a T5.
         second: the same in the second CLIP, where there is one.
+        single: booleans [B], whether only one picture of the data has the caption; None where that is not known.
     """
 
     e: Tensor
     similar: Tensor
     second: Tensor | None = None
+    single: Tensor | None = None
 
     def __getitem__(self, rows: slice) -> Sentences:
-        second = None if self.second is None else self.second[rows]
-        return Sentences(self.e[rows], self.similar[rows], second)
+        second, single = (None if one is None else one[rows] for one in (self.second, self.single))
+        return Sentences(self.e[rows], self.similar[rows], second, single)
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ class GANStep:
                 loss = loss - weights.similarity_second * second
                 row["similarity_second"] = second.detach()
             if weights.paired:
-                paired = objective.paired(drawn.pictures, self._real(micro))
+                paired = objective.paired(drawn.pictures, self._real(micro), micro.sentences.single)
                 loss = loss + weights.paired * paired
                 row["paired"] = paired.detach()
             with self.processes.without_sync(self._draw, more_to_come):
