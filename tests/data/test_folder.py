@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from galip.data.folder import CaptionedFolder
-from galip.data.source import BrokenRecordError, open_source, shared_captions
+from galip.data.source import BrokenRecordError, open_source
 from galip.errors import GalipError
 
 
@@ -84,7 +84,6 @@ def test_captions_and_digest_of_a_folder(tmp_path: Path) -> None:
     folder = CaptionedFolder(tmp_path)
     assert folder.distinct_captions(8) == ["caption 0", "caption 1", "caption 2", "caption 3", "same"]
     assert folder.distinct_captions(7) is None
-    assert shared_captions(folder, 8) == {"same"} and shared_captions(folder, 7) is None
     assert folder.some_captions(2) == ["caption 0", "caption 2"]
     digest = folder.digest
     assert CaptionedFolder(tmp_path).digest == digest

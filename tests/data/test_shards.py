@@ -14,7 +14,7 @@ from data.tars import picture_bytes, read_in_child, record, write_index, write_s
 from galip.data import shard_set
 from galip.data.shard_set import ShardSet
 from galip.data.shards import captions_of, clean_captions, scan_tar
-from galip.data.source import BrokenRecordError, open_source, shared_captions
+from galip.data.source import BrokenRecordError, open_source
 from galip.errors import GalipError
 
 
@@ -172,17 +172,6 @@ def test_broken_records_say_what_is_wrong(tmp_path: Path) -> None:
         assert caught.value.name == f"{tar}:{'abc'[number]}" and caught.value.shard is None
     assert source.read(3)[1] == ("picture 3", "number 3")
     assert source.distinct_captions(100) == ["a", "number 3", "picture 3"]
-    assert shared_captions(source, 100) == set()
-
-
-def test_a_caption_twice_of_one_record_is_not_shared(tmp_path: Path) -> None:
-    texts = {"a": "heart\nheart\nred heart", "b": "blue heart\nheart", "c": "star\nstar"}
-    members = [
-        (f"{key}.{kind}", content)
-        for key, text in texts.items()
-        for kind, content in (("png", picture_bytes(1)), ("txt", text.encode()))
-    ]
-    assert shared_captions(ShardSet([write_tar(tmp_path / "x.tar", members)]), 100) == {"heart"}
 
 
 @pytest.mark.parametrize("indexed", [True, False])

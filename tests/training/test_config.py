@@ -35,7 +35,7 @@ def test_overrides_win_and_defaults_are_the_papers(file: Path) -> None:
         ("run.batch=1", r"run\.batch is 1"),
         ("run.images=many", r"run\.images is 'many'"),
         ("run.precision=fp8", r"run\.precision is 'fp8'"),
-        ("loss.zzz=1", r"unknown field loss\.zzz; known: colour, cutout, penalty_form"),
+        ("loss.zzz=1", r"unknown field loss\.zzz; known: colour, cutout, paired, penalty_form"),
         ("no-equals", "is not section.field=value"),
         ("name.x=1", "is a value, not a section"),
     ],

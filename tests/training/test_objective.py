@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 
 import pytest
 import torch
@@ -24,22 +25,56 @@ def test_similarity_is_the_mean_cosine_whatever_the_norms() -> None:
     assert objective.similarity(images, sentences).item() == pytest.approx((1 + 0) / 2)
 
 
-def test_the_paired_term_by_hand() -> None:
-    """A checkerboard of two pixels each vanishes from the level of averages over two pixels on; a level stays."""
+def test_distance_over_the_pyramid_by_hand() -> None:
+    """A checkerboard of single pixels vanishes from the averages over two pixels on, one of double pixels later."""
     ones = torch.ones(2, 3, 16, 16)
-    assert objective.paired(0.5 * ones, -0.25 * ones).item() == pytest.approx(0.75)
-    one_of_two = torch.tensor([False, True])
-    assert objective.paired(0.5 * ones, -0.25 * ones, one_of_two).item() == pytest.approx(0.75 / 2)
+    assert objective.distance(0.5 * ones, -0.25 * ones).item() == pytest.approx(0.75)
     board = ones.clone()
     board[..., ::2, ::2] = board[..., 1::2, 1::2] = -1
-    assert objective.paired(board, 0 * ones).item() == pytest.approx(1 / 4)
+    assert objective.distance(board, 0 * ones).item() == pytest.approx(1 / 4)
     coarse = board[..., :8, :8].repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert objective.paired(coarse, 0 * ones).item() == pytest.approx(2 / 4)
+    assert objective.distance(coarse, 0 * ones).item() == pytest.approx(2 / 4)
 
 
-def test_the_paired_term_takes_sides_that_cannot_be_halved() -> None:
+def test_distance_takes_sides_that_cannot_be_halved() -> None:
     drawn = torch.randn(2, 3, 7, 7)
-    assert objective.paired(drawn, torch.zeros_like(drawn)).item() == pytest.approx(drawn.abs().mean().item())
+    assert objective.distance(drawn, torch.zeros_like(drawn)).item() == pytest.approx(drawn.abs().mean().item())
+
+
+def test_the_paired_gradient_is_the_energy_scores() -> None:
+    """Over all ordered pairs of drawn pictures, with the second held fixed: E d(X, x) - 1/2 E d(X, X')."""
+    drawn = torch.randn(5, 3, 8, 8, dtype=torch.float64).requires_grad_()
+    real = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    first, second = (torch.tensor(numbers) for numbers in zip(*permutations(range(5), 2), strict=True))
+
+    towards, apart = objective.paired(drawn[first], real.expand(20, 3, 8, 8), drawn[second])
+    (ours,) = torch.autograd.grad(towards - apart, drawn)
+    score = objective.distance(drawn, real.expand_as(drawn)) - objective.distance(drawn[first], drawn[second]) / 2
+    (expected,) = torch.autograd.grad(score, drawn)
+    assert (ours - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+def test_the_paired_term_finds_both_pictures_where_a_plain_l1_finds_one() -> None:
+    """A generator of one number a noise; of the caption's pictures two of three are black and one is white."""
+    size = (64, 3, 2, 2)
+    ends = torch.where(torch.arange(64) % 3 == 0, 1.0, -1.0)[:, None, None, None].expand(size)
+
+    def learnt(weight_of_spread: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        values = (0.1 * torch.randn(64)).requires_grad_()
+        optimizer = torch.optim.SGD([values], 2.0)
+        for _ in range(400):
+            pictures = values[:, None, None, None].expand(size)
+            real, again = ends[torch.randperm(64)], pictures[torch.randperm(64)]
+            paired, spread = objective.paired(pictures, real, again)
+            optimizer.zero_grad()
+            (paired - weight_of_spread * spread).backward()
+            optimizer.step()
+        return values.detach()
+
+    one, both = learnt(0), learnt(1)
+    assert (one < -0.7).all()
+    assert 10 < (both > 0.7).sum() < 30 and (both < -0.7).sum() > 25
 
 
 @pytest.mark.parametrize(("form", "expected"), [("released", "squares"), ("paper", "norms")])

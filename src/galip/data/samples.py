@@ -27,6 +27,8 @@ _SIDED = re.compile(r"\b(left|right)(ward|wards|most|-?hand(ed)?)?\b", re.IGNORE
 
 # Independent streams of one sample's randomness.
 _CROP, _NOISE, _SHIFT = range(3)
+# 3 and 4 are galip.training.augment's.
+_SECOND_NOISE = 5
 
 _HOPELESS = 1000
 
@@ -36,9 +38,10 @@ def sample_rng(run_seed: int, index: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[run_seed, index * 8 + stream]))
 
 
-def sample_noise(run_seed: int, indices: list[int], z_dim: int) -> Tensor:
-    """Noise z ~ N(0, I) of the samples with these numbers, float32 [B, z_dim]."""
-    rows = [sample_rng(run_seed, index, _NOISE).standard_normal(z_dim, dtype=np.float32) for index in indices]
+def sample_noise(run_seed: int, indices: list[int], z_dim: int, again: bool = False) -> Tensor:
+    """Noise z ~ N(0, I) of the samples with these numbers, float32 [B, z_dim]; `again`: other noise of theirs."""
+    stream = _SECOND_NOISE if again else _NOISE
+    rows = [sample_rng(run_seed, index, stream).standard_normal(z_dim, dtype=np.float32) for index in indices]
     return torch.from_numpy(np.stack(rows))
 
 

@@ -154,29 +154,3 @@ def open_source(source: str) -> Pictures | StreamedShards:
 def _matching(part: str) -> list[str]:
     """The files of a glob, sorted; a plain name is kept although it may not exist: then it is a broken shard."""
     return sorted(glob.glob(part)) if glob.has_magic(part) else [part]
-
-
-def shared_captions(source: Pictures, limit: int) -> set[str] | None:
-    """The captions that several records have, each as often as it likes.
-
-    Args:
-        source: the records; broken ones are left out.
-        limit: how many captions may be looked at, repeated ones counted again.
-
-    Returns:
-        None where there are more than `limit`.
-    """
-    seen: set[str] = set()
-    shared: set[str] = set()
-    count = 0
-    for number in range(len(source)):
-        try:
-            captions = source.captions_at(number)
-        except BrokenRecordError:
-            continue
-        count += len(captions)
-        if count > limit:
-            return None
-        shared.update(seen.intersection(captions))
-        seen.update(captions)
-    return shared

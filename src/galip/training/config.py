@@ -64,7 +64,9 @@ class LossConfig(Section):
     penalty_form: Literal["released", "paper"] = Field("released", description="formula of the penalty")
     similarity_second: float = Field(0.0, ge=0, description="weight of the similarity in model.second_clip")
     paired: float = Field(
-        0.0, ge=0, description="weight of G's L1 to the real picture, for captions that no other picture has"
+        0.0,
+        ge=0,
+        description="weight of G's energy score: L1 to the caption's real picture, less L1 to another drawn one",
     )
     r1: float = Field(0.0, ge=0, description="gamma of R1 on the taps: gamma/2 |g_C|^2 of real pictures")
     shift: float = Field(

@@ -101,24 +101,38 @@ def similarity(image_vectors: Tensor, e: Tensor) -> Tensor:
     return F.cosine_similarity(image_vectors.float(), e.float(), dim=1).mean()
 
 
-def paired(drawn: Tensor, real: Tensor, counts: Tensor | None = None) -> Tensor:
-    """L1 between each drawn picture and the real one of its caption over a pyramid.
+def distance(one: Tensor, other: Tensor) -> Tensor:
+    """Mean L1 between pictures, both [B, 3, S, S], over a pyramid.
 
     The mean over the pictures themselves and their averages over squares of 2, 4 and 8 pixels (as far as S can be
-    divided): the coarse levels are about layout and colour and leave room for detail. Beside an adversarial loss after
-    Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017.
-
-    Args:
-        drawn, real: [B, 3, S, S].
-        counts: booleans [B], whose pair counts; the others add nothing to the mean over B. None: all.
+    divided): the coarse levels are about layout and colour and leave room for detail.
     """
-    difference = drawn.float() - real.float()
-    levels = [difference.abs().flatten(1).mean(1)]
+    difference = one.float() - other.float()
+    levels = [difference.abs().mean()]
     while len(levels) < _PYRAMID and difference.shape[-1] % 2 == 0:
         difference = F.avg_pool2d(difference, 2)
-        levels.append(difference.abs().flatten(1).mean(1))
-    each = torch.stack(levels).mean(0)  # [B]
-    return each.mean() if counts is None else (each * counts).mean()
+        levels.append(difference.abs().mean())
+    return torch.stack(levels).mean()
+
+
+def paired(drawn: Tensor, real: Tensor, again: Tensor) -> tuple[Tensor, Tensor]:
+    """How far drawn pictures are from the real one of their caption, and from another drawn one of it.
+
+    With X and X' drawn independently, `E distance(X, x) - 1/2 E distance(X, X')` is the energy score (Gneiting and
+    Raftery, "Strictly Proper Scoring Rules", 2007): least, for each pixel of each level, where drawn pictures are
+    distributed as real ones are. The first term alone, as in Isola et al., "Image-to-Image Translation with Conditional
+    Adversarial Networks", 2017, is least where every noise gives the median. By symmetry the first minus the second,
+    with X' held fixed, has the gradient of that score.
+
+    Args:
+        drawn: X, [B, 3, S, S].
+        real: x, the real pictures of the same captions.
+        again: X', pictures of the same captions from other noise, not differentiated.
+
+    Returns:
+        The two distances.
+    """
+    return distance(drawn, real), distance(drawn, again.detach())
 
 
 def mismatched(caption_ids: Sequence[int]) -> list[int]:

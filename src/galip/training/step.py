@@ -35,23 +35,22 @@ class Sentences:
         e: [B, cond_dim], what conditions G and D.
         similar: [B, embed_dim], CLIP's vectors, towards which the similarity loss pulls; `e` itself without a T5.
         second: the same in the second CLIP, where there is one.
-        single: booleans [B], whether only one picture of the data has the caption; None where that is not known.
     """
 
     e: Tensor
     similar: Tensor
     second: Tensor | None = None
-    single: Tensor | None = None
 
     def __getitem__(self, rows: slice) -> Sentences:
-        second, single = (None if one is None else one[rows] for one in (self.second, self.single))
-        return Sentences(self.e[rows], self.similar[rows], second, single)
+        second = None if self.second is None else self.second[rows]
+        return Sentences(self.e[rows], self.similar[rows], second)
 
 
 @dataclass(frozen=True)
 class _Micro:
     """What one process holds at once: b pictures."""
 
+    indices: list[int]
     images: Tensor  # uint8 [b, 3, S, S]
     z: Tensor
     sentences: Sentences
@@ -222,7 +221,7 @@ class GANStep:
             real, fake = augmentations(config.loss, side, seed, indices, self.device)
             z = sample_noise(seed, indices, self.networks.generator.z_dim).to(self.device)
             mismatched = None if others is None else others[part]
-            yield _Micro(batch.images[part], z, sentences[part], mismatched, real, fake)
+            yield _Micro(indices, batch.images[part], z, sentences[part], mismatched, real, fake)
 
     def _mismatched(self, captions: list[str], e: Tensor) -> Tensor | None:
         """The sentence vectors that this process's pictures are mismatched with, chosen in the whole batch."""
@@ -250,6 +249,15 @@ class GANStep:
             self._backward("discriminator", row["loss_d"] / parts)
         return row | {"loss_d": row["loss_d"].detach()}
 
+    @torch.no_grad()
+    def _draw_again(self, micro: _Micro) -> Tensor:
+        """The pictures that other noise gives, [b, 3, S, S]."""
+        generator = self.networks.generator
+        z = sample_noise(self.config.run.seed, micro.indices, generator.z_dim, again=True).to(self.device)
+        with self._autocast():
+            pictures: Tensor = generator(z, micro.sentences.e, self.networks.vision)
+        return pictures
+
     def _real(self, micro: _Micro) -> Tensor:
         """The real pictures, [b, 3, S, S] in [-1, 1]."""
         return micro.images.to(self.device, torch.float32).div_(127.5).sub_(1)
@@ -270,9 +278,9 @@ class GANStep:
                 loss = loss - weights.similarity_second * second
                 row["similarity_second"] = second.detach()
             if weights.paired:
-                paired = objective.paired(drawn.pictures, self._real(micro), micro.sentences.single)
-                loss = loss + weights.paired * paired
-                row["paired"] = paired.detach()
+                paired, spread = objective.paired(drawn.pictures, self._real(micro), self._draw_again(micro))
+                loss = loss + weights.paired * (paired - spread)
+                row |= {"paired": paired.detach(), "spread": spread.detach()}
             with self.processes.without_sync(self._draw, more_to_come):
                 self._backward("generator", loss / parts)
         unit = F.normalize(drawn.vectors.detach().float(), dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -60,18 +60,10 @@ class RunSentences:
         networks: the run's networks.
         captions: as for `TextVectors`.
         processes: the processes of the run.
-        shared: captions that several pictures have; None where that does not matter or is not known.
     """
 
-    def __init__(
-        self,
-        networks: Networks,
-        captions: Sequence[str] | None,
-        processes: Processes,
-        shared: Collection[str] | None = None,
-    ) -> None:
+    def __init__(self, networks: Networks, captions: Sequence[str] | None, processes: Processes) -> None:
         self.device = processes.device
-        self._shared = shared
         self._e = TextVectors(networks.sentence_encoder, captions, processes)
         self._similar = None if networks.t5 is None else TextVectors(networks.clip_encoder, captions, processes)
         second = networks.second
@@ -82,7 +74,4 @@ class RunSentences:
         e = self._e(captions, self.device)
         similar = e if self._similar is None else self._similar(captions, self.device)
         second = None if self._second is None else self._second(captions, self.device)
-        single = None
-        if self._shared is not None:
-            single = torch.tensor([caption not in self._shared for caption in captions], device=self.device)
-        return Sentences(e, similar, second, single)
+        return Sentences(e, similar, second)

@@ -21,7 +21,7 @@ from torch import nn
 
 import galip
 from galip.data.loader import Loader
-from galip.data.source import open_source, shared_captions
+from galip.data.source import open_source
 from galip.errors import GalipError, InputError
 from galip.loading import no_progress_bars
 from galip.models.text import measure_scale
@@ -184,11 +184,7 @@ class Trainer:
 
     def sentences(self) -> RunSentences:
         """The vectors of the data's captions: a table where they are few enough (`run.text_cache`)."""
-        limit = self.config.run.text_cache
-        shared = None
-        if self.config.loss.paired and isinstance(self.source, Sized):  # a stream's are not known
-            shared = shared_captions(self.source, limit)
-        return RunSentences(self.networks, self.source.distinct_captions(limit), self.processes, shared)
+        return RunSentences(self.networks, self.source.distinct_captions(self.config.run.text_cache), self.processes)
 
     def sentences_on_demand(self) -> RunSentences:
         """The same without the table: for a few steps."""
