@@ -416,6 +416,7 @@ def test_dead_weights_are_zeros(clip: CLIPVisionModelWithProjection) -> None:
         ({"concept_scale": 0.2}, {}, r"concept_scale is 0\.2, not 0\.1"),
         ({"block_sizes": (8, 16, 32)}, {}, r"block_sizes is \(8, 16, 32\), not \(16, 32, 64\)"),
         ({"bridge_blocks": 3}, {}, "bridge_blocks is 3, not 2"),
+        ({"bridge_input": "condition"}, {}, "bridge_input is condition, not noise"),
         ({}, {"tap_blocks": (0, 1, 2)}, r"tap_blocks is \(0, 1, 2\), not \(0, 1, 3\)"),
     ],
 )

@@ -295,6 +295,8 @@ def to_released(
         for argument in _UNTOLD[part]
         if _plain(network.config[argument]) != _plain(getattr(preset, part)[argument])
     ]
+    if generator.config.bridge_input != "noise":  # the authors' first layer sees the noise alone
+        different.append(f"bridge_input is {generator.config.bridge_input}, not noise")
     if different:
         raise CheckpointError(
             f"the released layout cannot hold this model: its file holds tensors only, and whoever reads one takes the "
