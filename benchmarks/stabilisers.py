@@ -28,6 +28,7 @@ OPTIONS: dict[str, dict[str, float]] = {
     "cutout": {"cutout": 0.5},
     "r1": {"r1": 1.0},
     "second CLIP": {"similarity_second": 1.0},
+    "paired": {"paired": 1.0},
 }
 
 

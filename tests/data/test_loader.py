@@ -242,3 +242,12 @@ def test_what_cannot_be_asked_for(shards: Path) -> None:
         make(shards, shorter_side=7)
     with pytest.raises(InputError, match="process 2 of 2"):
         make(shards, rank=2, world=2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_else_is_asked_about_samples_comes_with_them(shards: Path, workers: int, streamed: bool) -> None:
+    source = str(shards / "shard-{00000..00003}.tar") if streamed else shards
+    for batch in islice(make(source, batch=3, workers=workers, extra=sum), 4):
+        assert batch.extra == sum(batch.indices)
+    assert next(iter(make(source, batch=3))).extra is None

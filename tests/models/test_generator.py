@@ -273,3 +273,22 @@ def test_a_transformer_of_another_size_is_refused(vision):
 def test_contradictory_configurations_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         tiny.generator(**changes)
+
+
+@pytest.mark.parametrize("bridge_input", ["noise", "condition"])
+def test_truncated_weights_draw_from_the_smaller_noise(vision, bridge_input):
+    generator = tiny.scatter(tiny.generator(bridge_input=bridge_input))
+    z, e = tiny.noise_and_sentence(3)
+    with torch.no_grad():
+        expected, far = generator(0.3 * z, e, vision), generator(z, e, vision)
+        generator.truncate(0.3)
+        assert_close(generator(z, e, vision), expected)
+        assert not torch.allclose(far, expected, atol=1e-3)
+        generator.truncate(0)
+        assert_close(generator(z, e, vision), generator(0 * z, e, vision))
+
+
+@pytest.mark.parametrize("factor", [-0.1, float("nan"), float("inf")])
+def test_a_truncation_that_cannot_be_is_an_error(generator, factor):
+    with pytest.raises(ValueError, match="factor is"):
+        generator.truncate(factor)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
-from galip.training.augment import augmentations, cut_out, recolour, shift
+from galip.training.augment import augmentations, cut_out, recolour, shift, shift_by_gather
 from galip.training.config import LossConfig
-
-CPU = torch.device("cpu")
 
 
 def loss(**options: float) -> LossConfig:
@@ -17,12 +14,24 @@ def loss(**options: float) -> LossConfig:
 
 def test_shift_moves_pixels_and_repeats_the_border() -> None:
     picture = torch.arange(16.0).reshape(1, 1, 4, 4).repeat(2, 1, 1, 1).requires_grad_()
-    moved = shift(picture, np.array([[1, 0], [0, -2]]))
+    moved = shift(picture, torch.tensor([[1, 0], [0, -2]]))
     assert torch.equal(moved[0, 0, :, 1:], picture[0, 0, :, :-1])
     assert torch.equal(moved[0, 0, :, 0], picture[0, 0, :, 0])
     assert torch.equal(moved[1, 0, :2], picture[1, 0, 2:])
     moved.sum().backward()
     assert picture.grad is not None and picture.grad.sum() == 32
+
+
+def test_a_shift_by_gather_is_the_same() -> None:
+    """Which a GPU does; its gradients too."""
+    pictures = torch.randn(9, 3, 8, 6, requires_grad=True)
+    offsets = torch.tensor([[right, down] for right in (-3, 0, 2) for down in (-7, 0, 1)])
+    weights = torch.randn(9, 3, 8, 6)
+    gradients = []
+    for moved in (shift(pictures, offsets), shift_by_gather(pictures, offsets)):
+        gradients += torch.autograd.grad((moved * weights).sum(), pictures)
+    assert torch.equal(shift(pictures, offsets), shift_by_gather(pictures, offsets))
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_colours_change_what_they_say() -> None:
@@ -40,30 +49,30 @@ def test_colours_change_what_they_say() -> None:
 
 
 def test_the_hole_is_where_it_should_be() -> None:
-    holed = cut_out(torch.ones(2, 3, 6, 6), np.array([[1, 2], [-2, 4]]), 3)
+    holed = cut_out(torch.ones(2, 3, 6, 6), torch.tensor([[1, 2], [-2, 4]]), 3)
     assert holed[0, :, 2:5, 1:4].abs().sum() == 0 and holed[0].sum() == 3 * (36 - 9)
     assert holed[1, :, 4:, :1].abs().sum() == 0 and holed[1].sum() == 3 * (36 - 2)
 
 
 def test_nothing_happens_unless_asked_for() -> None:
     pictures = torch.randn(3, 3, 8, 8)
-    for side in augmentations(loss(), 8, 0, [0, 1, 2], CPU):
+    for side in augmentations(loss(), 8, 0, [0, 1, 2]):
         assert side(pictures) is pictures
 
 
 def test_each_sample_has_its_own_whatever_the_batch() -> None:
     options = loss(shift=0.25, colour=1.0, cutout=0.5)
     pictures = torch.randn(4, 3, 8, 8)
-    real, drawn = augmentations(options, 8, 5, [7, 8, 9, 10], CPU)
+    real, drawn = augmentations(options, 8, 5, [7, 8, 9, 10])
     whole = real(pictures)
-    halves = [augmentations(options, 8, 5, indices, CPU)[0] for indices in ([7, 8], [9, 10])]
+    halves = [augmentations(options, 8, 5, indices)[0] for indices in ([7, 8], [9, 10])]
     assert torch.equal(whole, torch.cat([halves[0](pictures[:2]), halves[1](pictures[2:])]))
     assert not torch.equal(whole, drawn(pictures))
-    assert not torch.equal(whole, augmentations(options, 8, 6, [7, 8, 9, 10], CPU)[0](pictures))
+    assert not torch.equal(whole, augmentations(options, 8, 6, [7, 8, 9, 10])[0](pictures))
 
 
 def test_gradients_come_through() -> None:
-    real, _ = augmentations(loss(shift=0.25, colour=1.0, cutout=0.25), 8, 1, [0, 1], CPU)
+    real, _ = augmentations(loss(shift=0.25, colour=1.0, cutout=0.25), 8, 1, [0, 1])
     pictures = torch.randn(2, 3, 8, 8, requires_grad=True)
     real(pictures).square().sum().backward()
     assert pictures.grad is not None and (pictures.grad != 0).float().mean() > 0.5

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
@@ -51,6 +52,7 @@ class Loader:
         most_broken: the run ends when more than this share of the pictures that were visited is broken (judged from a
             hundred visits on).
         most_broken_shards: the run ends when more shards than this are broken.
+        extra: asked about the sample numbers of every batch, where the batch is made; its answer is `Batch.extra`.
 
     Attributes:
         broken: name -> what is wrong, of the first hundred broken records.
@@ -81,6 +83,7 @@ class Loader:
         shuffle_buffer: int = 1000,
         most_broken: float = 0.01,
         most_broken_shards: int = 1,
+        extra: Callable[[list[int]], Any] | None = None,
     ) -> None:
         if shorter_side < size:
             raise InputError(
@@ -100,10 +103,11 @@ class Loader:
         if isinstance(source, StreamedShards):
             _check_shares(source, world, max(1, workers))
             view = View(run_seed, size, shorter_side, flip)
-            self._data = _StreamedBatches(source, view, numbers, shuffle_buffer, most_broken_shards)
+            self._data = _StreamedBatches(source, view, numbers, shuffle_buffer, most_broken_shards, extra)
         else:
             share = cache_bytes // max(1, workers)
-            self._data = _IndexedBatches(Samples(source, run_seed, size, shorter_side, flip, share), numbers)
+            samples = Samples(source, run_seed, size, shorter_side, flip, share)
+            self._data = _IndexedBatches(samples, numbers, extra)
 
     def __iter__(self) -> Iterator[Batch]:
         batches: Iterable[Batch | _Failure] = DataLoader(
@@ -188,12 +192,12 @@ class _Endless(Sampler[int]):
 class _IndexedBatches(Dataset[Batch | _Failure]):
     """Batches by number: any worker can make any of them."""
 
-    def __init__(self, samples: Samples, numbers: _Numbers) -> None:
-        self.samples, self.numbers = samples, numbers
+    def __init__(self, samples: Samples, numbers: _Numbers, extra: Callable[[list[int]], Any] | None) -> None:
+        self.samples, self.numbers, self.extra = samples, numbers, extra
 
     def __getitem__(self, batch_number: int) -> Batch | _Failure:
         try:
-            return collate([self.samples[index] for index in self.numbers.of(batch_number)])
+            return collate([self.samples[index] for index in self.numbers.of(batch_number)], self.extra)
         except GalipError as error:
             return _Failure(str(error))
 
@@ -202,9 +206,15 @@ class _StreamedBatches(IterableDataset[Batch | _Failure]):
     """Batches of one stream. Worker w of W makes the batches w, w + W, ..., in which order they are collected."""
 
     def __init__(
-        self, shards: StreamedShards, view: View, numbers: _Numbers, shuffle_buffer: int, most_broken_shards: int
+        self,
+        shards: StreamedShards,
+        view: View,
+        numbers: _Numbers,
+        shuffle_buffer: int,
+        most_broken_shards: int,
+        extra: Callable[[list[int]], Any] | None,
     ) -> None:
-        self.shards, self.view, self.numbers = shards, view, numbers
+        self.shards, self.view, self.numbers, self.extra = shards, view, numbers, extra
         self.shuffle_buffer, self.most_broken_shards = shuffle_buffer, most_broken_shards
 
     def __iter__(self) -> Iterator[Batch | _Failure]:
@@ -226,7 +236,7 @@ class _StreamedBatches(IterableDataset[Batch | _Failure]):
         records = self.shards.forever(order, share, self.numbers.world * workers, self.shuffle_buffer, note)
         try:
             for number in count(worker, workers):
-                yield collate([self._sample(records, index, met) for index in self.numbers.of(number)])
+                yield collate([self._sample(records, index, met) for index in self.numbers.of(number)], self.extra)
         except GalipError as error:
             yield _Failure(str(error))
 

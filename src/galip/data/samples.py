@@ -7,9 +7,10 @@ goes on at the next number, and nothing needs to be replayed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,6 +117,7 @@ class Batch:
         indices: B sample numbers in the whole run.
         broken: (name, what is wrong) of every broken record that was met; another one was taken in its place.
         broken_shards: the same of shards that are broken as a whole.
+        extra: what the loader's `extra` made of the indices.
     """
 
     images: Tensor
@@ -123,17 +125,20 @@ class Batch:
     indices: list[int]
     broken: tuple[tuple[str, str], ...] = ()
     broken_shards: tuple[tuple[str, str], ...] = ()
+    extra: Any = None
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples -> one batch."""
+def collate(samples: Sequence[Sample], extra: Callable[[list[int]], Any] | None = None) -> Batch:
+    """Samples -> one batch; `extra` is asked about their numbers."""
+    indices = [sample.index for sample in samples]
     errors = [error for sample in samples for error in sample.broken]
     return Batch(
         torch.from_numpy(np.stack([sample.pixels for sample in samples])),
         [sample.caption for sample in samples],
-        [sample.index for sample in samples],
+        indices,
         tuple((error.name, error.why) for error in errors if error.shard is None),
         tuple(dict.fromkeys((error.shard, error.why) for error in errors if error.shard is not None)),
+        None if extra is None else extra(indices),
     )
 
 

@@ -6,12 +6,12 @@ What happens to a sample is a function of (run seed, sample number).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from galip.data.samples import sample_rng, sample_shifts
@@ -27,16 +27,16 @@ class Augmentation:
     """What happens to B pictures. None: nothing of this kind.
 
     Attributes:
-        offsets: integers [B, 2], pixels to the right and down.
+        offsets: int64 [B, 2], pixels to the right and down.
         colours: float32 [B, 3]: added brightness (in [-0.5, 0.5]), factor of saturation ([0, 2]), of contrast
             ([0.5, 1.5]).
-        corners: integers [B, 2], left and top of the square that is cut out; may lie outside.
+        corners: int64 [B, 2], left and top of the square that is cut out; may lie outside.
         hole: its side in pixels.
     """
 
-    offsets: NDArray[np.int64] | None = None
+    offsets: Tensor | None = None
     colours: Tensor | None = None
-    corners: NDArray[np.int64] | None = None
+    corners: Tensor | None = None
     hole: int = 0
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -44,51 +44,68 @@ class Augmentation:
         images = recolour(shift(images, self.offsets), self.colours)
         return images if self.corners is None else cut_out(images, self.corners, self.hole)
 
+    def __getitem__(self, rows: slice) -> Augmentation:
+        return self.each(lambda values: values[rows])
 
-def augmentations(
-    loss: LossConfig, size: int, run_seed: int, indices: list[int], device: torch.device
-) -> tuple[Augmentation, Augmentation]:
-    """The augmentation of the real and of the drawn pictures of samples `indices`.
+    def to(self, device: torch.device) -> Augmentation:
+        """The same on the device where the pictures are."""
+        return self.each(lambda values: values.to(device))
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """Offsets, colours, corners."""
+        return self.offsets, self.colours, self.corners
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Augmentation:
+        """The same with every tensor changed."""
+        offsets, colours, corners = (None if part is None else change(part) for part in self.tensors())
+        return Augmentation(offsets, colours, corners, self.hole)
+
+
+def augmentations(loss: LossConfig, size: int, run_seed: int, indices: list[int]) -> tuple[Augmentation, Augmentation]:
+    """The augmentation of the real and of the drawn pictures of samples `indices`, on the CPU.
 
     Args:
         loss: the run's `loss` section.
         size: side of the pictures in pixels.
         run_seed: the run's seed.
         indices: sample numbers.
-        device: where the pictures are.
     """
     largest, hole = round(loss.shift * size), round(loss.cutout * size)
-    shifts = sample_shifts(run_seed, indices, largest) if largest else (None, None)
-    colours: tuple[Tensor | None, Tensor | None] = (None, None)
+    nothing: tuple[None, None] = (None, None)
+    shifts = torch.from_numpy(sample_shifts(run_seed, indices, largest)) if largest else nothing
+    colours: Tensor | tuple[None, None] = nothing
     if loss.colour:
         drawn = np.stack([sample_rng(run_seed, index, _COLOUR).random((2, 3)) for index in indices], axis=1)
         middle, reach = np.array([0.0, 1.0, 1.0]), np.array([0.5, 1.0, 0.5])
-        values = torch.from_numpy((middle + loss.colour * reach * (2 * drawn - 1)).astype(np.float32)).to(device)
-        colours = (values[0], values[1])
-    corners: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None] = (None, None)
+        colours = torch.from_numpy((middle + loss.colour * reach * (2 * drawn - 1)).astype(np.float32))
+    corners: Tensor | tuple[None, None] = nothing
     if hole:
         placed = [
             sample_rng(run_seed, index, _CUTOUT).integers(-(hole // 2), size - hole // 2, (2, 2)) for index in indices
         ]
-        both = np.stack(placed, axis=1)
-        corners = (both[0], both[1])
+        corners = torch.from_numpy(np.stack(placed, axis=1))
     real, fake = (Augmentation(shifts[side], colours[side], corners[side], hole) for side in range(2))
     return real, fake
 
 
-def shift(images: Tensor, offsets: NDArray[np.int64] | None) -> Tensor:
+def shift(images: Tensor, offsets: Tensor | None) -> Tensor:
     """Translate each picture; the border's pixels are repeated into what comes free.
 
     Args:
         images: [B, C, H, W].
-        offsets: integers [B, 2], pixels to the right and down; None leaves the pictures as they are.
+        offsets: int64 [B, 2], pixels to the right and down; None leaves the pictures as they are.
 
     Returns:
         [B, C, H, W], differentiable with respect to `images`.
     """
     if offsets is None:
         return images
-    margin = int(abs(offsets).max())
+    return shift_by_slices(images, offsets) if offsets.device.type == "cpu" else shift_by_gather(images, offsets)
+
+
+def shift_by_slices(images: Tensor, offsets: Tensor) -> Tensor:
+    """`shift` by a slice of each padded picture: quickest on a CPU."""
+    margin = int(offsets.abs().max())
     height, width = images.shape[2:]
     padded = F.pad(images, (margin,) * 4, mode="replicate")
     cut = [
@@ -96,6 +113,15 @@ def shift(images: Tensor, offsets: NDArray[np.int64] | None) -> Tensor:
         for picture, (right, down) in zip(padded.unbind(), offsets.tolist(), strict=True)
     ]
     return torch.stack(cut)
+
+
+def shift_by_gather(images: Tensor, offsets: Tensor) -> Tensor:
+    """`shift` without a look at the offsets' values, for a GPU: it need not wait for them, and may be recorded."""
+    _, channels, height, width = images.shape
+    rows = (torch.arange(height, device=images.device) - offsets[:, 1, None]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=images.device) - offsets[:, 0, None]).clamp(0, width - 1)
+    moved = images.gather(2, rows[:, None, :, None].expand(-1, channels, -1, width))
+    return moved.gather(3, columns[:, None, None, :].expand(-1, channels, height, -1))
 
 
 def recolour(images: Tensor, colours: Tensor | None) -> Tensor:
@@ -115,11 +141,10 @@ def recolour(images: Tensor, colours: Tensor | None) -> Tensor:
     return middle + contrast * (images - middle)
 
 
-def cut_out(images: Tensor, corners: NDArray[np.int64], hole: int) -> Tensor:
+def cut_out(images: Tensor, corners: Tensor, hole: int) -> Tensor:
     """Paint a grey square of side `hole` with its left top corner at `corners` [B, 2] into each of `images`."""
     height, width = images.shape[2:]
-    at = torch.from_numpy(corners).to(images.device)
-    columns = torch.arange(width, device=images.device) - at[:, 0, None]  # [B, W]
-    rows = torch.arange(height, device=images.device) - at[:, 1, None]  # [B, H]
+    columns = torch.arange(width, device=images.device) - corners[:, 0, None]  # [B, W]
+    rows = torch.arange(height, device=images.device) - corners[:, 1, None]  # [B, H]
     inside = ((rows >= 0) & (rows < hole))[:, :, None] & ((columns >= 0) & (columns < hole))[:, None]
     return images.masked_fill(inside[:, None], _GREY)

@@ -110,6 +110,9 @@ class RunConfig(Section):
         None, description="memory layout; None: on a GPU only, as a CPU's weight gradients are slower in it"
     )
     compile: bool = Field(False, description="torch.compile for the generator and the ViT's two views")
+    cuda_graph: bool = Field(
+        False, description="record the step and replay it: for networks so small that launching them takes the time"
+    )
     checkpoint_vit: bool = Field(False, description="recompute the ViT's blocks in the backward pass to save memory")
     text_cache: int = Field(500_000, ge=0, description="cache text vectors where there are at most so many captions")
     ema_half_life: int = Field(10_000, gt=0, description="of the averaged generator, in images")

@@ -7,7 +7,7 @@ are mismatched, and with that every loss term, depends on the batch alone, not o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from galip.data.samples import Batch, sample_noise
+from galip.data.samples import Batch
 from galip.models.discriminator import MateDiscriminator
 from galip.processes import Processes
 from galip.training import objective
-from galip.training.augment import Augmentation, augmentations
+from galip.training.chance import Chance, Dice
 from galip.training.config import LossConfig, TrainConfig
 from galip.training.networks import Networks
 from galip.training.parallel import caption_numbers
+from galip.training.recording import Recording, check_recordable
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -42,21 +43,33 @@ class Sentences:
     second: Tensor | None = None
 
     def __getitem__(self, rows: slice) -> Sentences:
-        second = None if self.second is None else self.second[rows]
-        return Sentences(self.e[rows], self.similar[rows], second)
+        return self.each(lambda vectors: vectors[rows])
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """All of them, in a fixed order."""
+        return self.e, self.similar, self.second
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Sentences:
+        """The same with every tensor changed."""
+        second = None if self.second is None else change(self.second)
+        return Sentences(change(self.e), change(self.similar), second)
 
 
 @dataclass(frozen=True)
 class _Micro:
-    """What one process holds at once: b pictures."""
+    """What one process holds at once: b pictures, all on the device."""
 
-    indices: list[int]
     images: Tensor  # uint8 [b, 3, S, S]
-    z: Tensor
     sentences: Sentences
     mismatched: Tensor | None  # [b, cond_dim]
-    seen_real: Augmentation
-    seen_drawn: Augmentation
+    chance: Chance
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return self.images, *self.sentences.tensors(), self.mismatched, *self.chance.tensors()
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> _Micro:
+        mismatched = None if self.mismatched is None else change(self.mismatched)
+        return _Micro(change(self.images), self.sentences.each(change), mismatched, self.chance.each(change))
 
 
 class DiscriminatorLoss(nn.Module):
@@ -145,12 +158,19 @@ class GANStep:
 
     Attributes:
         optimizers, scalers: by network, "generator" and "discriminator".
+        dice: what chance decides about samples, for batches that do not bring it along.
+
+    Raises:
+        InputError: the run cannot be recorded, and `run.cuda_graph` asks for it.
     """
 
     def __init__(self, networks: Networks, config: TrainConfig, processes: Processes) -> None:
         self.networks, self.config, self.processes = networks, config, processes
         self.device = processes.device
         self._dtype = DTYPES[config.run.precision]
+        if config.run.cuda_graph:
+            check_recordable(config.run, processes)
+        self.dice = Dice(config, networks.generator.z_dim, networks.generator.image_size)
         if config.run.compile:
             networks.generator.compile()
         vision = networks.vision
@@ -168,9 +188,12 @@ class GANStep:
         options = config.optimizer
         self.rates = {"generator": options.lr_generator, "discriminator": options.lr_discriminator}
         self.optimizers = {
-            name: torch.optim.Adam(parameters, self.rates[name], options.betas, fused=True)
+            name: torch.optim.Adam(
+                parameters, self.rates[name], options.betas, fused=True, capturable=config.run.cuda_graph
+            )
             for name, parameters in self._trained.items()
         }
+        self._record()
         scaled = config.run.precision == "fp16"
         self.scalers = {name: torch.amp.GradScaler(self.device.type, enabled=scaled) for name in self.optimizers}
 
@@ -188,8 +211,31 @@ class GANStep:
         """
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = self.rates[name] * factor
+                rate = self.rates[name] * factor
+                if isinstance(group["lr"], Tensor):  # where a recording reads it
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
         micros = list(self._split(batch, sentences))
+        if self._recorded is None:
+            return self._row(self._take(micros))
+        return self._row(self._recorded(micros[0]))
+
+    def _record(self) -> None:
+        """From now on; the optimisers' states are those that a recording will change."""
+        self._recorded: Recording[_Micro] | None = None
+        if not self.config.run.cuda_graph:
+            return
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["capturable"] = True
+                group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
+        self._recorded = Recording(lambda micro: self._take([micro]))
+
+    # ---- the parts of a step
+
+    def _take(self, micros: list[_Micro]) -> Tensor:
+        """All the work of a step; answers what `_row` reads."""
         rows: list[dict[str, Tensor]] = []
         drawn: _Drawn | None = None
         for number, micro in enumerate(micros):
@@ -205,23 +251,29 @@ class GANStep:
             again = self._draw_and_look(micro, number + 1 < len(micros)) if drawn is None else drawn
             rows[number] |= self._generator(micro, again, len(micros), number + 1 < len(micros))
         self._step("generator")
-        return self._means(rows)
+        self._names = [name for name in rows[0] if name != _MEAN_VECTOR]
+        table = torch.stack([torch.stack([row[name].float() for name in self._names]) for row in rows]).mean(0)
+        centre = torch.stack([row[_MEAN_VECTOR] for row in rows]).mean(0)
+        return torch.cat([table, centre.float()])
 
-    # ---- the parts of a step
+    def _row(self, numbers: Tensor) -> dict[str, float]:
+        # One message between processes, one wait for the device.
+        values = self.processes.mean(numbers).tolist()
+        means = dict(zip(self._names, values, strict=False))
+        count = self.config.run.batch
+        means["diversity"] = (1 - sum(value**2 for value in values[len(self._names) :])) * count / (count - 1)
+        return means
 
     def _split(self, batch: Batch, sentences: Sentences) -> Iterator[_Micro]:
-        config, size = self.config, len(batch.captions)
-        seed = config.run.seed
+        size = len(batch.captions)
         others = self._mismatched(batch.captions, sentences.e)
-        at_once = config.run.micro_batch or size
+        chance = self.dice(batch.indices) if batch.extra is None else batch.extra
+        at_once = self.config.run.micro_batch or size
         for start in range(0, size, at_once):
             part = slice(start, start + at_once)
-            indices = batch.indices[part]
-            side = self.networks.generator.image_size
-            real, fake = augmentations(config.loss, side, seed, indices, self.device)
-            z = sample_noise(seed, indices, self.networks.generator.z_dim).to(self.device)
+            images = batch.images[part].to(self.device)
             mismatched = None if others is None else others[part]
-            yield _Micro(indices, batch.images[part], z, sentences[part], mismatched, real, fake)
+            yield _Micro(images, sentences[part], mismatched, chance[part].to(self.device))
 
     def _mismatched(self, captions: list[str], e: Tensor) -> Tensor | None:
         """The sentence vectors that this process's pictures are mismatched with, chosen in the whole batch."""
@@ -234,8 +286,8 @@ class GANStep:
 
     def _draw_and_look(self, micro: _Micro, more_to_come: bool = False) -> _Drawn:
         with self.processes.without_sync(self._draw, more_to_come), self._autocast():
-            fake = self._draw(micro.z, micro.sentences.e, self.networks.vision)
-            seen = micro.seen_drawn(fake)
+            fake = self._draw(micro.chance.z, micro.sentences.e, self.networks.vision)
+            seen = micro.chance.seen_drawn(fake)
             taps, vectors = self._look(seen, self.networks.discriminator.tap_blocks)
         return _Drawn(fake, seen, taps, vectors)
 
@@ -243,7 +295,9 @@ class GANStep:
         self, micro: _Micro, fake_taps: list[Tensor], parts: int, more_to_come: bool
     ) -> dict[str, Tensor]:
         with torch.no_grad(), self._autocast():
-            real_taps = self._look_at_real(micro.seen_real(self._real(micro)), self.networks.discriminator.tap_blocks)
+            real_taps = self._look_at_real(
+                micro.chance.seen_real(self._real(micro)), self.networks.discriminator.tap_blocks
+            )
         with self.processes.without_sync(self._judge, more_to_come):
             row: dict[str, Tensor] = self._judge(real_taps, fake_taps, micro.sentences.e, micro.mismatched)
             self._backward("discriminator", row["loss_d"] / parts)
@@ -252,15 +306,13 @@ class GANStep:
     @torch.no_grad()
     def _draw_again(self, micro: _Micro) -> Tensor:
         """The pictures that other noise gives, [b, 3, S, S]."""
-        generator = self.networks.generator
-        z = sample_noise(self.config.run.seed, micro.indices, generator.z_dim, again=True).to(self.device)
         with self._autocast():
-            pictures: Tensor = generator(z, micro.sentences.e, self.networks.vision)
+            pictures: Tensor = self.networks.generator(micro.chance.again, micro.sentences.e, self.networks.vision)
         return pictures
 
     def _real(self, micro: _Micro) -> Tensor:
         """The real pictures, [b, 3, S, S] in [-1, 1]."""
-        return micro.images.to(self.device, torch.float32).div_(127.5).sub_(1)
+        return micro.images.to(torch.float32).div_(127.5).sub_(1)
 
     def _generator(self, micro: _Micro, drawn: _Drawn, parts: int, more_to_come: bool) -> dict[str, Tensor]:
         networks, weights = self.networks, self.config.loss
@@ -295,17 +347,6 @@ class GANStep:
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
 
-    def _means(self, rows: list[dict[str, Tensor]]) -> dict[str, float]:
-        names = [name for name in rows[0] if name != _MEAN_VECTOR]
-        table = torch.stack([torch.stack([row[name].float() for name in names]) for row in rows]).mean(0)
-        centre = torch.stack([row[_MEAN_VECTOR] for row in rows]).mean(0)
-        # One message between processes, one wait for the device.
-        values = self.processes.mean(torch.cat([table, centre.float()])).tolist()
-        means = dict(zip(names, values, strict=False))
-        count = self.config.run.batch
-        means["diversity"] = (1 - sum(value**2 for value in values[len(names) :])) * count / (count - 1)
-        return means
-
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
 
@@ -319,7 +360,7 @@ class GANStep:
     def state(self) -> dict[str, Any]:
         """Optimisers and loss scalers, for `load_state`."""
         return {
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "optimizers": {name: _plain_rates(optimizer.state_dict()) for name, optimizer in self.optimizers.items()},
             "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
         }
 
@@ -330,6 +371,7 @@ class GANStep:
             for group in optimizer.param_groups:
                 group["betas"] = self.config.optimizer.betas
             self.scalers[name].load_state_dict(state["scalers"][name])
+        self._record()
 
 
 @dataclass(frozen=True)
@@ -343,6 +385,12 @@ class _Drawn:
 
 
 _MEAN_VECTOR = "mean vector"
+
+
+def _plain_rates(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state that one which is not recorded can load as well."""
+    groups = [group | {"lr": float(group["lr"]), "capturable": False} for group in state["param_groups"]]
+    return state | {"param_groups": groups}
 
 
 @contextlib.contextmanager

@@ -180,6 +180,7 @@ class Trainer:
             shuffle_buffer=data.shuffle_buffer,
             most_broken=data.most_broken,
             most_broken_shards=data.most_broken_shards,
+            extra=self.step.dice,
         )
 
     def sentences(self) -> RunSentences:

@@ -1,0 +1,67 @@
+"""What `run.cuda_graph` is worth: pictures a second of the trainer's step, plain and recorded, on a GPU.
+
+    python benchmarks/recorded_step.py configs/emoji.yaml run.batch=64 run.precision=bf16 data.workers=12
+
+Both in one process, first the plain one: the step alone, on batches that are there already, and with the loader. Give
+the configuration's data and CLIP as for `galip train`; nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from itertools import islice
+from pathlib import Path
+
+import torch
+from common import table
+
+from galip.training.config import load_config
+from galip.training.trainer import Trainer
+
+WARM_UP = 8
+BATCHES = 4
+
+
+def rates(trainer: Trainer, steps: int) -> tuple[float, float]:
+    """Pictures a second of the step alone and with the loader; every step waits for its numbers, as a run does."""
+    batch, sentences = trainer.config.run.batch, trainer.sentences()
+    stream = iter(trainer.loader())
+    held = [(one, sentences(one.captions)) for one in islice(stream, BATCHES)]
+    for number in range(WARM_UP):
+        trainer.step(*held[number % BATCHES])
+    begun = time.perf_counter()
+    for number in range(steps):
+        trainer.step(*held[number % BATCHES])
+    alone = time.perf_counter() - begun
+    next(stream)
+    begun = time.perf_counter()
+    for one in islice(stream, steps):
+        trainer.step(one, sentences(one.captions))
+    return steps * batch / alone, steps * batch / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("overrides", nargs="*", help="section.field=value")
+    parser.add_argument("--steps", type=int, default=40)
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("a CUDA graph needs a CUDA GPU, and torch finds none here")
+    torch.backends.cudnn.benchmark = True
+    found = {}
+    for recorded in ("false", "true"):
+        config = load_config(options.config, [*options.overrides, f"run.cuda_graph={recorded}"])
+        found[recorded] = rates(Trainer(config, Path("out/recorded-step")), options.steps)
+    rows = [
+        [name, f"{found['false'][i]:.0f}", f"{found['true'][i]:.0f}", f"{found['true'][i] / found['false'][i]:.1f}"]
+        for i, name in enumerate(("step alone", "with the loader"))
+    ]
+    print(torch.cuda.get_device_name())
+    print(table(["pictures a second", "plain", "recorded", "ratio"], rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""A step that is recorded as a CUDA graph is the same step; what cannot be recorded is refused."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training import toy
+
+from galip.errors import InputError
+from galip.training.config import RunConfig, TrainConfig
+from galip.training.recording import check_recordable
+from galip.training.trainer import Trainer
+
+
+def on_gpu(toy_data: Path, toy_clip: Path, **run: Any) -> TrainConfig:
+    config = toy.config(toy_data, toy_clip, device="cuda", batch=8, images=96, **run)
+    return config.model_copy(update={"loss": config.loss.model_copy(update={"paired": 1.0, "colour": 0.5})})
+
+
+def rows(trainer: Trainer, steps: int) -> list[dict[str, float]]:
+    """The last third at a tenth of the rates."""
+    sentences = trainer.sentences()
+    taken = []
+    for number, batch in enumerate(islice(trainer.loader(), steps)):
+        taken.append(trainer.step(batch, sentences(batch.captions), 1.0 if number < 2 * steps // 3 else 0.1))
+    return taken
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    networks = trainer.networks
+    return [p.detach().cpu() for part in (networks.generator, networks.discriminator) for p in part.parameters()]
+
+
+@pytest.mark.gpu
+def test_a_recorded_step_is_the_plain_one(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    trainers = [Trainer(on_gpu(toy_data, toy_clip, cuda_graph=graph), tmp_path) for graph in (False, True)]
+    plain, recorded = (rows(trainer, 12) for trainer in trainers)
+    for ours, theirs in zip(recorded, plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=0.02, abs=0.02)
+    assert recorded[-1] != recorded[-2]
+    start = weights(Trainer(on_gpu(toy_data, toy_clip), tmp_path))
+    moved = torch.cat([(a - b).flatten() for a, b in zip(weights(trainers[0]), start, strict=True)])
+    apart = torch.cat([(a - b).flatten() for a, b in zip(*map(weights, trainers), strict=True)])
+    assert apart.norm() < 0.2 * moved.norm()
+
+
+@pytest.mark.gpu
+def test_a_recorded_run_goes_on_with_or_without_recording(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    Trainer(on_gpu(toy_data, toy_clip, cuda_graph=True, checkpoint_every=48), tmp_path).fit()
+    for graph in (False, True):
+        config = on_gpu(toy_data, toy_clip, cuda_graph=graph)
+        config = config.model_copy(update={"run": config.run.model_copy(update={"images": 192})})
+        trainer = Trainer(config, tmp_path, resume="latest")
+        assert trainer.seen == 96
+        before = weights(trainer)
+        found = rows(trainer, 6)
+        assert all(torch.isfinite(torch.tensor(list(row.values()))).all() for row in found)
+        assert not any(torch.equal(a, b) for a, b in zip(weights(trainer), before, strict=True) if a.numel() > 1)
+
+
+def test_a_recording_needs_a_gpu(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"run\.cuda_graph needs a CUDA GPU, and this run computes on cpu"):
+        Trainer(toy.config(toy_data, toy_clip, cuda_graph=True), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("run", "world", "message"),
+    [
+        ({}, 2, r"is for one process, and 2 were launched"),
+        ({"precision": "fp16"}, 1, r"loss scaler's decisions; set run\.precision to bf16"),
+        ({"micro_batch": 4}, 1, r"leave run\.micro_batch out"),
+        ({"checkpoint_vit": True}, 1, r"run\.checkpoint_vit does the opposite"),
+    ],
+)
+def test_what_cannot_be_recorded_is_named(run: dict[str, Any], world: int, message: str) -> None:
+    class GPU:
+        device = torch.device("cuda")
+
+    processes: Any = GPU()
+    processes.world = world
+    with pytest.raises(InputError, match=rf"run\.cuda_graph .*{message}"):
+        check_recordable(RunConfig(images=8, batch=8, **run), processes)
