@@ -161,6 +161,15 @@ def test_dominant_hue(recipe: dict[str, ModuleType], colour: tuple[int, int, int
     assert evaluate.dominant_hue(np.full((64, 64, 3), 128, np.uint8)) is None
 
 
+def test_the_hues_of_real_pictures_are_told_too(recipe: dict[str, ModuleType]) -> None:
+    images = torch.full((3, 3, 64, 64), 255, dtype=torch.uint8)
+    for picture, colour in zip(images, ((220, 20, 20), (255, 200, 60), (20, 160, 40)), strict=True):
+        picture[:, 10:50, 10:50] = torch.tensor(colour, dtype=torch.uint8)[:, None, None]
+    rows: list[dict[str, object]] = [{"label": "red heart"}, {"label": "yellow heart"}, {"label": "tractor"}]
+    found = recipe["evaluate"].real_colour_figures(recipe["common"].Pictures(images, rows))
+    assert found == {"pictures": 2, "obeyed": 0.5}
+
+
 def test_the_judge_learns_from_a_batch(recipe: dict[str, ModuleType]) -> None:
     torch.manual_seed(0)
     judge = recipe["train_judge"].Judge(width=8, dim=16)

@@ -333,7 +333,12 @@ def test_the_card_is_filled_from_the_figures(
     figures = {
         "retrieval": {name: measure.retrieval_figures(part) for name in kinds},
         "style": measure.style_figures(world.train, gallery, [part], [part]),
-        "colour": {"pictures": 48, "obeyed": 0.875, "by caption": {"red heart": 1.0}},
+        "colour": {
+            "pictures": 48,
+            "obeyed": 0.875,
+            "by caption": {"red heart": 1.0},
+            "real": {"pictures": 66, "obeyed": 0.8},
+        },
         "frechet": measure.frechet_figures(world.judge, draw, world.train, world.held_out, 60),
         "diversity": measure.diversity_figures(world.judge, draw, world.every, 10),
         "nearest": measure.nearest_figures(gallery.unit, part.drawn.unit, part.real.unit),
@@ -344,7 +349,9 @@ def test_the_card_is_filled_from_the_figures(
     hours = recipe.export.hours_of(tmp_path / "log.jsonl")
     assert hours == pytest.approx((100 + 3600) / 3600)
     training = {"images": 64000, "hours": hours, "clip": {"step": 2400, "seconds": 3600}}
-    training["config"] = {"run": {"batch": 32, "seed": 0}}
+    training |= {"config": {"run": {"batch": 32, "seed": 0}}, "truncation": 0.5}
+    stages = [{"images": 60000, "hours": hours, "batch": 32, "hardware": "two CPU cores"}]
+    training["stages"] = [*stages, {"images": 4000, "hours": 7.4, "batch": 128, "hardware": "a GPU"}]
     report = {"splits": {"train": {"records": 10109}}, "notes": {"emoji with a picture": 3786}}
     (tmp_path / "work" / "data").mkdir(parents=True)
     monkeypatch.setattr(recipe.export, "WORK", tmp_path / "work")
@@ -362,7 +369,13 @@ def test_the_card_is_filled_from_the_figures(
     recipe.export.write_card(tmp_path, tmp_path / "figures.json", tmp_path)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| synonyms, top-1 of 100 | 25% (20 to 31) |" in card
-    assert "in 88% of 48 pictures" in card and "64,000 images seen (2,000 steps of 32)" in card
+    assert (
+        "in 88% of 48 pictures" in card
+        and "in 80% of the 66 real pictures of those names" in card
+        and "are multiplied by 0.5" in card
+    )
+    said = "(60,000 on two CPU cores, 32 a step, in 62 minutes; then 4,000 on a GPU, 128 a step, in 7 hours)"
+    assert f"64,000 images seen, seed 0 {said}" in " ".join(card.split())
     assert "{" not in card.replace("{style}", "").replace("{label}", "")
     assert "](curve.png)" in card and (tmp_path / "curve.png").exists() and (tmp_path / "failures.png").exists()
     (tmp_path / "figures.json").write_text(json.dumps({"colour obeyed": 1.0}))  # as it was written before
