@@ -56,7 +56,7 @@ def export(run: Path, out: Path, truncation: float = 1.0, hardware: str = HARDWA
         batch = training["config"]["run"]["batch"]
         stages = [{"images": training["images"], "hours": training["hours"], "batch": batch, "hardware": hardware}]
         if earlier := before(run):  # what that had seen counts too, and its CLIP is the same
-            stages = [*earlier["stages"], *stages]
+            stages = [*earlier.get("stages", []), *stages]
             training["images"] += earlier["images"]
             training["hours"] += earlier["hours"]
             training["clip"] = earlier["clip"]
