@@ -6,6 +6,7 @@ import atexit
 import os
 import re
 import shutil
+import signal
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,8 @@ os.environ.pop("GALIP_DEBUG", None)
 # Converted models must not come from, or go to, the cache of whoever runs the tests.
 os.environ["GALIP_CACHE"] = tempfile.mkdtemp(prefix="galip-tests-")
 atexit.register(shutil.rmtree, os.environ["GALIP_CACHE"], ignore_errors=True)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs behind it; commands would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if find_spec("onnx") is None:  # of the extra export, which the tests marked `engines` need
