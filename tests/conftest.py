@@ -20,7 +20,8 @@ os.environ.pop("GALIP_DEBUG", None)
 # Converted models must not come from, or go to, the cache of whoever runs the tests.
 os.environ["GALIP_CACHE"] = tempfile.mkdtemp(prefix="galip-tests-")
 atexit.register(shutil.rmtree, os.environ["GALIP_CACHE"], ignore_errors=True)
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs behind it; commands would inherit it
+# A shell starts what runs behind it with Ctrl-C ignored, and every command that a test starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
