@@ -34,7 +34,8 @@ def rates(trainer: Trainer, steps: int) -> tuple[float, float]:
     for number in range(steps):
         trainer.step(*held[number % BATCHES])
     alone = time.perf_counter() - begun
-    next(stream)
+    for _ in range(2 * trainer.config.data.workers + 1):  # what the workers had made ready meanwhile
+        next(stream)
     begun = time.perf_counter()
     for one in islice(stream, steps):
         trainer.step(one, sentences(one.captions))

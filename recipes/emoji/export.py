@@ -28,16 +28,23 @@ ASSET = HERE.parents[1] / "src" / "galip" / "assets" / "emoji-64"
 FIGURES = HERE / "figures.json"
 # Chosen by the judge: captions are met best, and seeds still differ enough (README.md).
 TRUNCATION = 0.5
-HARDWARE = "two CPU cores"
+UNKNOWN = "hardware that was not recorded"
 PICTURES = HERE.parents[1] / "docs" / "images"
 
 
-def export(run: Path, out: Path, truncation: float = 1.0, hardware: str = HARDWARE) -> None:
+def export(run: Path, out: Path, truncation: float = 1.0) -> None:
     """Write the newest checkpoint's averaged generator, its CLIP and D in fp16, replacing what is in `out`.
 
     `truncation`: the generator is to draw from noise of so much less spread (`MateGenerator.truncate`); 1 for a model
-    that is to be trained on. `hardware`: what the run ran on, in words.
+    that is to be trained on.
+
+    Raises:
+        SystemExit: the run went on from a model whose noise had been scaled already.
     """
+    if before(run).get("truncation", 1.0) != 1.0:
+        raise SystemExit(
+            f"{run}/start.json: the run went on from a model of scaled noise; export that with --truncation 1"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         model = export_checkpoint(find_checkpoint(run, "latest"), Path(scratch) / "model")
         half = out.with_name(f".unfinished-{out.name}")
@@ -53,10 +60,9 @@ def export(run: Path, out: Path, truncation: float = 1.0, hardware: str = HARDWA
         training = json.loads((model / "training.json").read_text())
         training["hours"] = hours_of(run / "log.jsonl")
         training["truncation"] = truncation
-        batch = training["config"]["run"]["batch"]
-        stages = [{"images": training["images"], "hours": training["hours"], "batch": batch, "hardware": hardware}]
+        stages = [stage_of(training, hardware_of(run))]
         if earlier := before(run):  # what that had seen counts too, and its CLIP is the same
-            stages = [*earlier.get("stages", []), *stages]
+            stages = [*earlier.get("stages", [stage_of(earlier, UNKNOWN)]), *stages]
             training["images"] += earlier["images"]
             training["hours"] += earlier["hours"]
             training["clip"] = earlier["clip"]
@@ -66,6 +72,21 @@ def export(run: Path, out: Path, truncation: float = 1.0, hardware: str = HARDWA
         (half / "training.json").write_text(json.dumps(training, indent=1) + "\n")
         shutil.rmtree(out, ignore_errors=True)
         os.replace(half, out)
+
+
+def stage_of(training: dict[str, Any], hardware: str) -> dict[str, Any]:
+    """What a stage of the training was, for the card."""
+    batch = training["config"]["run"]["batch"]
+    return {"images": training["images"], "hours": training["hours"], "batch": batch, "hardware": hardware}
+
+
+def hardware_of(run: Path) -> str:
+    """What a run's `environment.json` says it computed on, in words."""
+    path = run / "environment.json"
+    said = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if gpu := said.get("gpu"):
+        return f"one {gpu}"
+    return f"{said['threads']} CPU cores" if said.get("device") == "cpu" and "threads" in said else UNKNOWN
 
 
 def forget_paths(folder: Path) -> None:
@@ -174,14 +195,13 @@ def main() -> None:
     parser.add_argument(
         "--truncation", type=float, default=TRUNCATION, help="spread of the noise that the model draws from"
     )
-    parser.add_argument("--hardware", default=HARDWARE, help="what the run ran on, for the model card")
     parser.add_argument("--figures", type=Path, help="only write the card, from these figures of evaluate.py")
     parser.add_argument("--pictures", type=Path, default=PICTURES, help="where evaluate.py and curve.py left theirs")
     options = parser.parse_args()
     if options.figures:
         write_card(options.out, options.figures, options.pictures)
     else:
-        export(options.run, options.out, options.truncation, options.hardware)
+        export(options.run, options.out, options.truncation)
     print(f"written: {options.out}")
 
 

@@ -40,16 +40,19 @@ def test_a_run_is_exported_with_less_noise_and_its_stages(
     (tmp_path / "work" / "clip").mkdir(parents=True)
     (tmp_path / "work" / "clip" / "log.json").write_text(json.dumps([{"step": 1}, {"step": 2}]))
     monkeypatch.setattr(export, "WORK", tmp_path / "work")
-    export.export(run, tmp_path / "state", hardware="a CPU")
+    export.export(run, tmp_path / "state")
     state = json.loads((tmp_path / "state" / "training.json").read_text())
     assert (state["images"], state["truncation"], state["clip"]) == (8, 1.0, {"step": 2})
-    assert [(stage["images"], stage["batch"], stage["hardware"]) for stage in state["stages"]] == [(8, 4, "a CPU")]
+    assert [(stage["images"], stage["batch"], stage["hardware"]) for stage in state["stages"]] == [
+        (8, 4, "1 CPU cores")
+    ]
 
     (run / "start.json").write_text(json.dumps({"model": "state", "training": state}))  # as if it had gone on from it
-    export.export(run, tmp_path / "asset", 0.5, "a GPU")
+    (run / "environment.json").write_text(json.dumps({"device": "cuda", "gpu": "NVIDIA H200", "threads": 16}))
+    export.export(run, tmp_path / "asset", 0.5)
     said = json.loads((tmp_path / "asset" / "training.json").read_text())
     assert (said["images"], said["truncation"]) == (16, 0.5)
-    assert [stage["hardware"] for stage in said["stages"]] == ["a CPU", "a GPU"]
+    assert [stage["hardware"] for stage in said["stages"]] == ["1 CPU cores", "one NVIDIA H200"]
 
     whole, less = (galip.load(tmp_path / name, device="cpu") for name in ("state", "asset"))
     z, e = torch.randn(2, whole.generator.z_dim), whole.encode_prompt(["red heart", "rain"])
@@ -57,3 +60,13 @@ def test_a_run_is_exported_with_less_noise_and_its_stages(
         expected = whole.generator(0.5 * z, e, whole.vision)
         torch.testing.assert_close(less.generator(z, e, less.vision), expected, rtol=1e-3, atol=1e-3)
     assert "_name_or_path" not in (tmp_path / "asset" / "model_index.json").read_text()
+
+    (run / "start.json").write_text(json.dumps({"model": "asset", "training": said}))
+    with pytest.raises(SystemExit, match="went on from a model of scaled noise"):
+        export.export(run, tmp_path / "twice", 0.5)
+    del state["stages"]
+    (run / "start.json").write_text(json.dumps({"model": "state", "training": state}))
+    export.export(run, tmp_path / "old", 0.5)
+    stages = json.loads((tmp_path / "old" / "training.json").read_text())["stages"]
+    assert [(stage["images"], stage["hardware"]) for stage in stages] == [(8, export.UNKNOWN), (8, "one NVIDIA H200")]
+    assert (export.duration(1.5), export.duration(6.7)) == ("90 minutes", "7 hours")

@@ -374,8 +374,8 @@ def test_the_card_is_filled_from_the_figures(
         and "in 80% of the 66 real pictures of those names" in card
         and "are multiplied by 0.5" in card
     )
-    said = "(60,000 on two CPU cores, 32 a step, in 62 minutes; then 4,000 on a GPU, 128 a step, in 7 hours)"
-    assert f"64,000 images seen, seed 0 {said}" in " ".join(card.split())
+    said = "60,000 on two CPU cores, 32 a step, in 62 minutes; then 4,000 on a GPU, 128 a step, in 7 hours."
+    assert f"64,000 images seen, seed 0: {said}" in " ".join(card.split())
     assert "{" not in card.replace("{style}", "").replace("{label}", "")
     assert "](curve.png)" in card and (tmp_path / "curve.png").exists() and (tmp_path / "failures.png").exists()
     (tmp_path / "figures.json").write_text(json.dumps({"colour obeyed": 1.0}))  # as it was written before

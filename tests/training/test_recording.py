@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,17 @@ def test_a_recorded_run_goes_on_with_or_without_recording(toy_data: Path, toy_cl
         assert not any(torch.equal(a, b) for a, b in zip(weights(trainer), before, strict=True) if a.numel() > 1)
 
 
+@pytest.mark.gpu
+def test_a_batch_of_another_form_gets_a_recording_of_its_own(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
+    trainer = Trainer(on_gpu(toy_data, toy_clip, cuda_graph=True), tmp_path)
+    sentences = trainer.sentences()
+    for number, batch in enumerate(islice(trainer.loader(), 10)):
+        captions = ["rain"] * 8 if number % 2 else batch.captions
+        row = trainer.step(replace(batch, captions=captions), sentences(captions))
+        assert (row["d_mismatch"] == 0) == (len(set(captions)) == 1)
+        assert all(math.isfinite(value) for value in row.values())
+
+
 def test_a_recording_needs_a_gpu(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"run\.cuda_graph needs a CUDA GPU, and this run computes on cpu"):
         Trainer(toy.config(toy_data, toy_clip, cuda_graph=True), tmp_path)
@@ -73,6 +86,7 @@ def test_a_recording_needs_a_gpu(toy_data: Path, toy_clip: Path, tmp_path: Path)
         ({}, 2, r"is for one process, and 2 were launched"),
         ({"precision": "fp16"}, 1, r"loss scaler's decisions; set run\.precision to bf16"),
         ({"micro_batch": 4}, 1, r"leave run\.micro_batch out"),
+        ({"compile": True}, 1, r"and run\.compile have not been seen"),
         ({"checkpoint_vit": True}, 1, r"run\.checkpoint_vit does the opposite"),
     ],
 )

@@ -11,6 +11,7 @@ from itertools import islice
 import torch
 from torch import nn
 
+from galip.training.recording import PLAIN_STEPS
 from galip.training.trainer import Trainer
 
 _MEASURED_STEPS = 3
@@ -27,7 +28,7 @@ class Plan:
         steps: still to come.
         state_gib: weights, gradients, Adam's two moments, average, and frozen networks, estimated from the sizes.
         peak_gib: what the measured steps took at most, everything included.
-        seconds_per_step: mean of the measured steps after the first.
+        seconds_per_step: mean of the measured steps after the first, or after those that precede the recorded ones.
         records: captioned pictures of the data; None if it is streamed.
     """
 
@@ -83,11 +84,12 @@ def plan(trainer: Trainer) -> Plan:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     encoder, times = trainer.sentences_on_demand(), []
-    for batch in islice(trainer.loader(), _MEASURED_STEPS):
+    first = PLAIN_STEPS + 1 if run.cuda_graph else 1  # steps that are slower than the rest of the run
+    for batch in islice(trainer.loader(), first + _MEASURED_STEPS - 1):
         begun = time.perf_counter()
         trainer.step(batch, encoder(batch.captions))
         times.append(time.perf_counter() - begun)
-    later = times[1:]
+    later = times[first:]
     return Plan(
         trained=counts,
         frozen=frozen_counts,

@@ -11,12 +11,14 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from galip.errors import InputError
+from galip.errors import GalipError, InputError
 from galip.processes import Processes
 from galip.training.config import RunConfig
 
-# Before recording: optimisers make their state, libraries choose their kernels.
-_PLAIN_STEPS = 3
+PLAIN_STEPS = 3
+"""Before recording: optimisers make their state, libraries choose their kernels."""
+
+Form = tuple[torch.Size | None, ...]
 
 
 Taken = TypeVar("Taken", bound="Inputs")
@@ -47,6 +49,8 @@ def check_recordable(run: RunConfig, processes: Processes) -> None:
         wrong = "cannot follow a loss scaler's decisions; set run.precision to bf16 or fp32"
     elif run.micro_batch not in (None, run.batch):
         wrong = "takes the batch as one; leave run.micro_batch out"
+    elif run.compile:
+        wrong = "and run.compile have not been seen to work together; choose one"
     elif run.checkpoint_vit:
         wrong = "spends memory on speed, and run.checkpoint_vit does the opposite; choose one"
     if wrong is not None:
@@ -54,7 +58,10 @@ def check_recordable(run: RunConfig, processes: Processes) -> None:
 
 
 class Recording(Generic[Taken]):
-    """`take`, done plainly for the first few inputs, then recorded and replayed.
+    """`take`, done plainly for the first `PLAIN_STEPS` inputs, then recorded and replayed.
+
+    There is one recording for each form of the inputs, which are two at most: a batch with one caption only has no
+    mismatched pairs.
 
     Args:
         take: enqueues a whole step and answers its numbers, a 1-D tensor; changes weights and optimiser states in
@@ -64,34 +71,45 @@ class Recording(Generic[Taken]):
     def __init__(self, take: Callable[[Taken], Tensor]) -> None:
         self._take = take
         self._taken = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: Taken | None = None
-        self._answer: Tensor | None = None
+        self._stream: torch.cuda.Stream | None = None
+        self._recorded: dict[Form, tuple[torch.cuda.CUDAGraph, Taken, Tensor]] = {}
 
     def __call__(self, inputs: Taken) -> Tensor:
-        """Take the step; the answer is overwritten by the next."""
-        if self._taken < _PLAIN_STEPS:
+        """Take the step; the answer is overwritten by the next.
+
+        Raises:
+            GalipError: the step cannot be recorded, or there is not enough memory for it.
+        """
+        if self._taken < PLAIN_STEPS:
             self._taken += 1
             return self._plainly(inputs)
-        if self._graph is None or self._inputs is None or self._answer is None:
-            self._inputs = inputs.each(torch.clone)
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._answer = self._take(self._inputs)
-        ours, theirs = self._inputs.tensors(), inputs.tensors()
-        if [t if t is None else t.shape for t in ours] != [t if t is None else t.shape for t in theirs]:
-            return self._plainly(inputs)  # say, a batch with one caption only, which has no mismatched pairs
-        for kept, new in zip(ours, theirs, strict=True):
-            if kept is not None and new is not None:
-                kept.copy_(new, non_blocking=True)
-        self._graph.replay()
-        return self._answer
+        form = tuple(tensor if tensor is None else tensor.shape for tensor in inputs.tensors())
+        if form not in self._recorded:
+            self._recorded[form] = self._record(inputs)
+        graph, kept, answer = self._recorded[form]
+        for ours, theirs in zip(kept.tensors(), inputs.tensors(), strict=True):
+            if ours is not None and theirs is not None:
+                ours.copy_(theirs, non_blocking=True)
+        graph.replay()
+        return answer
+
+    def _record(self, inputs: Taken) -> tuple[torch.cuda.CUDAGraph, Taken, Tensor]:
+        kept, graph = inputs.each(torch.clone), torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                answer = self._take(kept)
+        except RuntimeError as error:
+            what = str(error).splitlines()[0]
+            raise GalipError(
+                f"the step cannot be recorded as a CUDA graph ({what}); set run.cuda_graph=false"
+            ) from error
+        return graph, kept, answer
 
     def _plainly(self, inputs: Taken) -> Tensor:
         """On a stream of its own, as recording will be: what autograd keeps for a parameter belongs to a stream."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        self._stream = self._stream or torch.cuda.Stream()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             answer = self._take(inputs)
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(self._stream)
         return answer

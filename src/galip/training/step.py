@@ -23,7 +23,7 @@ from galip.training.chance import Chance, Dice
 from galip.training.config import LossConfig, TrainConfig
 from galip.training.networks import Networks
 from galip.training.parallel import caption_numbers
-from galip.training.recording import Recording, check_recordable
+from galip.training.recording import Recording
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -159,17 +159,12 @@ class GANStep:
     Attributes:
         optimizers, scalers: by network, "generator" and "discriminator".
         dice: what chance decides about samples, for batches that do not bring it along.
-
-    Raises:
-        InputError: the run cannot be recorded, and `run.cuda_graph` asks for it.
     """
 
     def __init__(self, networks: Networks, config: TrainConfig, processes: Processes) -> None:
         self.networks, self.config, self.processes = networks, config, processes
         self.device = processes.device
         self._dtype = DTYPES[config.run.precision]
-        if config.run.cuda_graph:
-            check_recordable(config.run, processes)
         self.dice = Dice(config, networks.generator.z_dim, networks.generator.image_size)
         if config.run.compile:
             networks.generator.compile()

@@ -1,8 +1,8 @@
 """The training loop, a short list of named things around the step.
 
 Progress is counted in images seen. Everything random about a sample is a function of (run seed, sample number), so a
-run that is stopped and resumed repeats an uninterrupted one bit for bit, and how many processes share the batch changes
-no more than the order of sums.
+run that is stopped and resumed repeats an uninterrupted one, on a CPU bit for bit (a GPU adds in any order), and how
+many processes share the batch changes no more than the order of sums.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from galip.training.guards import CollapseWatch, TrainingDiedError, broken_terms
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks, build_networks
 from galip.training.parallel import share_of_batch
+from galip.training.recording import check_recordable
 from galip.training.reporting import (
     Averages,
     NoLog,
@@ -91,6 +92,8 @@ class Trainer:
         if run.threads:
             torch.set_num_threads(run.threads)
         self.processes = Processes(run.device, "run.device")
+        if run.cuda_graph:
+            check_recordable(run, self.processes)
         checkpoint = self.processes.from_main(lambda: place_to_start(out, resume))
         self.device = self.processes.device
         if self.device.type == "cpu":
@@ -155,7 +158,10 @@ class Trainer:
             unfinished.write_text(yaml.safe_dump(config, sort_keys=False))
             os.replace(unfinished, self.out / "config.yaml")
             about = {"data": self.source.digest, "processes": self.processes.world, "device": str(self.device)}
-            environment(self.out, about | {"threads": torch.get_num_threads()})
+            about["threads"] = torch.get_num_threads()
+            if self.device.type == "cuda":
+                about["gpu"] = torch.cuda.get_device_name(self.device)
+            environment(self.out, about)
             if self.config.model.start_from and not self.seen:
                 remember_start(self.out, Path(self.config.model.start_from))
         except OSError as error:
