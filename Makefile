@@ -14,8 +14,10 @@ help: ## Say what each command does
 
 demo: $(VENV)/.core ## Set up, draw a dozen captions with the bundled model, print the contact sheet's path
 	$(BIN)/galip generate --seed 0 -o $(DEMO) \
-		"a red heart" "a yellow smiling face" "a green apple" "a blue car" "a sleepy cat" "a white flower" \
-		"an orange pumpkin" "a purple octopus" "a brown bear" "the sun" "a slice of pizza" "a soccer ball"
+		"a red heart" "a green apple" "3d emoji of blue book" "flag of France" "google emoji of police officer" \
+		"google emoji of santa claus" "3d emoji of smiling face with sunglasses" "flat emoji of woman: dark skin tone" \
+		"google emoji of man detective" "google emoji of person in lotus position" "flat emoji of couple with heart" \
+		"google emoji of cat face"
 
 test: $(VENV)/.dev ## Set up, run the tests (on a CPU, a few minutes)
 	$(BIN)/python -m pytest -m "browser and not engines"
