@@ -41,7 +41,8 @@ def export(run: Path, out: Path, truncation: float = 1.0) -> None:
     Raises:
         SystemExit: the run went on from a model whose noise had been scaled already.
     """
-    if before(run).get("truncation", 1.0) != 1.0:
+    earlier = before(run)
+    if earlier.get("truncation", 1.0) != 1.0:
         raise SystemExit(
             f"{run}/start.json: the run went on from a model of scaled noise; export that with --truncation 1"
         )
@@ -61,7 +62,7 @@ def export(run: Path, out: Path, truncation: float = 1.0) -> None:
         training["hours"] = hours_of(run / "log.jsonl")
         training["truncation"] = truncation
         stages = [stage_of(training, hardware_of(run))]
-        if earlier := before(run):  # what that had seen counts too, and its CLIP is the same
+        if earlier:  # what that had seen counts too, and its CLIP is the same
             stages = [*earlier.get("stages", [stage_of(earlier, UNKNOWN)]), *stages]
             training["images"] += earlier["images"]
             training["hours"] += earlier["hours"]
@@ -86,7 +87,7 @@ def hardware_of(run: Path) -> str:
     said = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if gpu := said.get("gpu"):
         return f"one {gpu}"
-    return f"{said['threads']} CPU cores" if said.get("device") == "cpu" and "threads" in said else UNKNOWN
+    return f"a CPU (threads: {said['threads']})" if said.get("device") == "cpu" and "threads" in said else UNKNOWN
 
 
 def forget_paths(folder: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_run_is_exported_with_less_noise_and_its_stages(
     state = json.loads((tmp_path / "state" / "training.json").read_text())
     assert (state["images"], state["truncation"], state["clip"]) == (8, 1.0, {"step": 2})
     assert [(stage["images"], stage["batch"], stage["hardware"]) for stage in state["stages"]] == [
-        (8, 4, "1 CPU cores")
+        (8, 4, "a CPU (threads: 1)")
     ]
 
     (run / "start.json").write_text(json.dumps({"model": "state", "training": state}))  # as if it had gone on from it
@@ -52,7 +52,7 @@ def test_a_run_is_exported_with_less_noise_and_its_stages(
     export.export(run, tmp_path / "asset", 0.5)
     said = json.loads((tmp_path / "asset" / "training.json").read_text())
     assert (said["images"], said["truncation"]) == (16, 0.5)
-    assert [stage["hardware"] for stage in said["stages"]] == ["1 CPU cores", "one NVIDIA H200"]
+    assert [stage["hardware"] for stage in said["stages"]] == ["a CPU (threads: 1)", "one NVIDIA H200"]
 
     whole, less = (galip.load(tmp_path / name, device="cpu") for name in ("state", "asset"))
     z, e = torch.randn(2, whole.generator.z_dim), whole.encode_prompt(["red heart", "rain"])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,12 @@ import pytest
 import torch
 from training import toy
 
-from galip.errors import InputError
+from galip.errors import GalipError, InputError
 from galip.training.config import RunConfig, TrainConfig
-from galip.training.recording import check_recordable
+from galip.training.plan import plan
+from galip.training.recording import PLAIN_STEPS, Recording, check_recordable
+from galip.training.step import GANStep
+from galip.training.tensors import Bundle
 from galip.training.trainer import Trainer
 
 
@@ -73,6 +79,94 @@ def test_a_batch_of_another_form_gets_a_recording_of_its_own(toy_data: Path, toy
         row = trainer.step(replace(batch, captions=captions), sentences(captions))
         assert (row["d_mismatch"] == 0) == (len(set(captions)) == 1)
         assert all(math.isfinite(value) for value in row.values())
+
+
+@dataclass(frozen=True)
+class Pair(Bundle):
+    first: torch.Tensor
+    second: torch.Tensor | None
+
+
+class FakeGraph:
+    """What a CUDA graph does, on a CPU: repeats what was enqueued while it was recorded, on the same memory."""
+
+    recording: FakeGraph | None = None
+    work: Callable[[], None]
+
+    def replay(self) -> None:
+        self.work()
+
+
+@pytest.fixture
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def recording(graph: FakeGraph) -> Iterator[None]:
+        FakeGraph.recording = graph
+        yield
+        FakeGraph.recording = None
+
+    class FakeStream:
+        def wait_stream(self, other: FakeStream) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
+    monkeypatch.setattr(torch.cuda, "current_stream", FakeStream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_each_form_of_inputs_is_recorded_once_and_replayed_on_new_values() -> None:
+    calls = []
+
+    def take(pair: Pair) -> torch.Tensor:
+        calls.append(FakeGraph.recording)
+        answer = torch.zeros(1)
+
+        def work() -> None:
+            answer.copy_(pair.first + (0 if pair.second is None else pair.second))
+
+        if FakeGraph.recording is None:
+            work()
+        else:
+            FakeGraph.recording.work = work
+        return answer
+
+    recorded = Recording(take)
+    for number in range(12):
+        second = torch.full((1,), 10.0) if number % 3 else None
+        given = Pair(torch.full((1,), float(number)), second)
+        assert recorded(given).item() == number + (10 if number % 3 else 0)
+        assert given.first.item() == number
+    assert [graph is None for graph in calls] == [True] * PLAIN_STEPS + [False, False]
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_a_step_that_cannot_be_recorded_names_the_remedy() -> None:
+    def take(pair: Pair) -> torch.Tensor:
+        if FakeGraph.recording is not None:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        return pair.first
+
+    recorded, given = Recording(take), Pair(torch.zeros(1), None)
+    for _ in range(PLAIN_STEPS):
+        recorded(given)
+    with pytest.raises(GalipError, match=r"not permitted when stream is capturing\); set run\.cuda_graph=false$"):
+        recorded(given)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_dry_run_measures_the_steps_that_most_of_the_run_takes(
+    toy_data: Path, toy_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    trainer = Trainer(toy.config(toy_data, toy_clip), tmp_path)
+    config = trainer.config
+    trainer.config = config.model_copy(update={"run": config.run.model_copy(update={"cuda_graph": recorded})})
+    slow = [0.3] * (PLAIN_STEPS + 1 if recorded else 1)
+    monkeypatch.setattr(GANStep, "__call__", lambda *arguments: time.sleep(slow.pop() if slow else 0))
+    assert plan(trainer).seconds_per_step < 0.1
+    assert not slow
 
 
 def test_a_recording_needs_a_gpu(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:

@@ -300,11 +300,10 @@ class MateGenerator(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def truncate(self, factor: float) -> None:
-        """Change the weights so that noise `z` does what `factor * z` did.
+        """Change the weights so that noise `z` does what `factor * z` did: a pipeline's `truncation`, made the default.
 
-        Noise of less spread gives cleaner and less varied pictures: the truncation trick (Brock et al., "Large Scale
-        GAN Training for High Fidelity Natural Image Synthesis", 2019), here by scale. In the weights it holds for every
-        engine, and whatever draws from N(0, I) need not know of it.
+        Less spread, cleaner and less varied pictures: the truncation trick (Brock et al., "Large Scale GAN Training for
+        High Fidelity Natural Image Synthesis", 2019), here by scale. In the weights it holds for every engine.
 
         Args:
             factor: below 1 for less spread, 0 for none.

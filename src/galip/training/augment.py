@@ -6,7 +6,6 @@ What happens to a sample is a function of (run seed, sample number).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from galip.data.samples import sample_rng, sample_shifts
 from galip.training.config import LossConfig
+from galip.training.tensors import Bundle
 
 # Streams of a sample's randomness beyond those of galip.data.samples.
 _COLOUR, _CUTOUT = 3, 4
@@ -23,7 +23,7 @@ _GREY = 0.0
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Bundle):
     """What happens to B pictures. None: nothing of this kind.
 
     Attributes:
@@ -43,22 +43,6 @@ class Augmentation:
         """Augment `images` [B, 3, H, W]; differentiable."""
         images = recolour(shift(images, self.offsets), self.colours)
         return images if self.corners is None else cut_out(images, self.corners, self.hole)
-
-    def __getitem__(self, rows: slice) -> Augmentation:
-        return self.each(lambda values: values[rows])
-
-    def to(self, device: torch.device) -> Augmentation:
-        """The same on the device where the pictures are."""
-        return self.each(lambda values: values.to(device))
-
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        """Offsets, colours, corners."""
-        return self.offsets, self.colours, self.corners
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> Augmentation:
-        """The same with every tensor changed."""
-        offsets, colours, corners = (None if part is None else change(part) for part in self.tensors())
-        return Augmentation(offsets, colours, corners, self.hole)
 
 
 def augmentations(loss: LossConfig, size: int, run_seed: int, indices: list[int]) -> tuple[Augmentation, Augmentation]:

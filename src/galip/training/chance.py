@@ -6,19 +6,18 @@ once a GPU does the rest; so the loader's workers can make them ahead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from galip.data.samples import sample_noise
 from galip.training.augment import Augmentation, augmentations
 from galip.training.config import TrainConfig
+from galip.training.tensors import Bundle
 
 
 @dataclass(frozen=True)
-class Chance:
+class Chance(Bundle):
     """What chance decided about B samples.
 
     Attributes:
@@ -31,22 +30,6 @@ class Chance:
     again: Tensor | None
     seen_real: Augmentation
     seen_drawn: Augmentation
-
-    def __getitem__(self, rows: slice) -> Chance:
-        return self.each(lambda values: values[rows])
-
-    def to(self, device: torch.device) -> Chance:
-        """The same on a device."""
-        return self.each(lambda values: values.to(device))
-
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        """All of them, in a fixed order."""
-        return self.z, self.again, *self.seen_real.tensors(), *self.seen_drawn.tensors()
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> Chance:
-        """The same with every tensor changed."""
-        again = None if self.again is None else change(self.again)
-        return Chance(change(self.z), again, self.seen_real.each(change), self.seen_drawn.each(change))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ What is recorded reads its inputs from the same memory every time, and must not 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,24 +14,14 @@ from torch import Tensor
 from galip.errors import GalipError, InputError
 from galip.processes import Processes
 from galip.training.config import RunConfig
+from galip.training.tensors import Bundle
 
 PLAIN_STEPS = 3
 """Before recording: optimisers make their state, libraries choose their kernels."""
 
 Form = tuple[torch.Size | None, ...]
 
-
-Taken = TypeVar("Taken", bound="Inputs")
-
-
-class Inputs(Protocol):
-    """What a step takes: a fixed choice of tensors."""
-
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        """All of them, in a fixed order."""
-
-    def each(self: Taken, change: Callable[[Tensor], Tensor]) -> Taken:
-        """The same with every tensor changed."""
+Taken = TypeVar("Taken", bound=Bundle)
 
 
 def check_recordable(run: RunConfig, processes: Processes) -> None:

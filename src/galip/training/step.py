@@ -7,7 +7,7 @@ are mismatched, and with that every loss term, depends on the batch alone, not o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,13 @@ from galip.training.config import LossConfig, TrainConfig
 from galip.training.networks import Networks
 from galip.training.parallel import caption_numbers
 from galip.training.recording import Recording
+from galip.training.tensors import Bundle
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Sentences:
+class Sentences(Bundle):
     """Vectors of B captions, fp32.
 
     Attributes:
@@ -42,34 +43,15 @@ class Sentences:
     similar: Tensor
     second: Tensor | None = None
 
-    def __getitem__(self, rows: slice) -> Sentences:
-        return self.each(lambda vectors: vectors[rows])
-
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        """All of them, in a fixed order."""
-        return self.e, self.similar, self.second
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> Sentences:
-        """The same with every tensor changed."""
-        second = None if self.second is None else change(self.second)
-        return Sentences(change(self.e), change(self.similar), second)
-
 
 @dataclass(frozen=True)
-class _Micro:
+class _Micro(Bundle):
     """What one process holds at once: b pictures, all on the device."""
 
     images: Tensor  # uint8 [b, 3, S, S]
     sentences: Sentences
     mismatched: Tensor | None  # [b, cond_dim]
     chance: Chance
-
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        return self.images, *self.sentences.tensors(), self.mismatched, *self.chance.tensors()
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> _Micro:
-        mismatched = None if self.mismatched is None else change(self.mismatched)
-        return _Micro(change(self.images), self.sentences.each(change), mismatched, self.chance.each(change))
 
 
 class DiscriminatorLoss(nn.Module):
@@ -217,7 +199,7 @@ class GANStep:
         return self._row(self._recorded(micros[0]))
 
     def _record(self) -> None:
-        """From now on; the optimisers' states are those that a recording will change."""
+        """Begin to record anew, if the run asks for it: a recording changes the optimiser states that it has met."""
         self._recorded: Recording[_Micro] | None = None
         if not self.config.run.cuda_graph:
             return
