@@ -31,7 +31,7 @@ test-engines: $(VENV)/.engines ## Tests of exported models, by OpenVINO and ONNX
 	$(BIN)/python -m pytest -m engines
 
 test-cluster: $(VENV)/.cluster ## Tests of the service on a local Ray, and of large jobs there
-	$(BIN)/python -m pytest -m "not engines" tests/serving/test_cluster.py tests/serving/test_bulk.py
+	$(BIN)/python -m pytest -m "not engines" tests/serving/ray tests/bulk
 
 web-demo: $(VENV)/.export ## Build the page that draws in the browser, into out/web-demo (needs npm)
 	$(BIN)/python examples/web/build.py

@@ -11,7 +11,7 @@ import contextlib
 from common import SIZES, our_step, random_batch, random_networks
 from torch.utils.flop_counter import FlopCounterMode
 
-from galip.processes import Processes
+from galip.distributed import Processes
 from galip.training.text_vectors import RunSentences
 
 

@@ -27,11 +27,11 @@ from transformers import (
 )
 
 from galip.data.samples import Batch
-from galip.models.clip_vision import FrozenCLIPVision
+from galip.distributed import Processes
+from galip.models.clip import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
 from galip.models.generator import MateGenerator
 from galip.models.presets import PRESETS, Preset
-from galip.processes import Processes
 from galip.training.config import TrainConfig
 from galip.training.networks import Networks
 from galip.training.step import GANStep, lay_out

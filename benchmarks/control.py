@@ -30,15 +30,15 @@ from common import RESULTS, machine, table, write_result
 from PIL import Image
 
 import galip
-from galip.captions import clean_caption
-from galip.control import best_of, invert, path_length, refine, stream_best
-from galip.data.source import open_source
+from galip.data.protocol import open_source
 from galip.evaluation.bundle import bundle_of, read_bundle
-from galip.evaluation.extractor_judge import JudgeExtractor
+from galip.evaluation.extractors.judge import JudgeExtractor
 from galip.evaluation.intervals import bootstrap_mean
-from galip.evaluation.metric_clip_score import clip_cosines
-from galip.evaluation.metric_r_precision import right_caption_chances
-from galip.loading import weights_of
+from galip.evaluation.metrics.clip_score import clip_cosines
+from galip.evaluation.metrics.r_precision import right_caption_chances
+from galip.generation.load import weights_of
+from galip.generation.prompts import clean_caption
+from galip.latent import best_of, invert, path_length, refine, stream_best
 
 KS = (1, 2, 4, 8, 16)
 ANGLES = ((20.0, 0.0), (40.0, 0.0), (40.0, 15.0))

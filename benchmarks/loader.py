@@ -31,7 +31,7 @@ from train_step import in_fresh_process
 from webdataset import TarWriter
 
 from galip.data.loader import Loader
-from galip.data.source import open_source
+from galip.data.protocol import open_source
 
 SHARDS = 4
 SIZE, SHORTER_SIDE = 224, 266

@@ -36,9 +36,9 @@ import galip
 from galip.benchmarking.machine import machine, peak_bytes
 from galip.benchmarking.running import run_worker
 from galip.benchmarking.worker import Orders, captions
-from galip.loading import fetch
-from galip.model_folder import describe
-from galip.pipeline import GALIPPipeline
+from galip.generation.load import fetch
+from galip.model_repo.folder import describe
+from galip.torch_backend.pipeline import GALIPPipeline
 
 RELEASED = "released"
 FORMS = {

@@ -17,7 +17,7 @@ import torch
 from common import table
 
 from galip.training.config import load_config
-from galip.training.trainer import Trainer
+from galip.training.loop import Trainer
 
 WARM_UP = 8
 BATCHES = 4

@@ -19,9 +19,9 @@ import torch
 import galip
 from galip.benchmarking.machine import peak_bytes
 from galip.benchmarking.worker import Orders, captions, repeated
-from galip.noise import noise
-from galip.outputs import to_pil
-from galip.pipeline import GALIPPipeline
+from galip.generation.noise import noise
+from galip.generation.output import to_pil
+from galip.torch_backend.pipeline import GALIPPipeline
 
 
 class ReleasedForm:

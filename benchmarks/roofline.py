@@ -41,15 +41,15 @@ from roofline_parts import Part, State, count, folded_parts, plain_parts
 from torch import Tensor
 
 from galip.benchmarking.machine import machine
-from galip.loading import load
-from galip.pipeline import GALIPPipeline
-from galip.runtime.choosing import WITHOUT_TORCH
-from galip.runtime.engine_pipeline import CHUNKS
-from galip.runtime.engines import installed, load_network
-from galip.runtime.export_folder import GENERATOR, SUFFIX, Kind
-from galip.runtime.exporting import Source, export
-from galip.runtime.folded_vision import fold_vision
-from galip.runtime.folding import fold
+from galip.export.exporting import Source, export
+from galip.export.folded_vision import fold_vision
+from galip.export.folding import fold
+from galip.generation.engines import installed, load_network
+from galip.generation.load import load
+from galip.generation.onnx_backend import CHUNKS
+from galip.generation.select import WITHOUT_TORCH
+from galip.model_repo.export_folder import GENERATOR, SUFFIX, Kind
+from galip.torch_backend.pipeline import GALIPPipeline
 from galip.training.networks import Networks
 
 TOLERANCE = 1e-4

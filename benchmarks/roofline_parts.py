@@ -12,10 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from galip.export.folded_vision import FoldedVision
+from galip.export.folding import FoldedGenerator
 from galip.models.layers import LEAKY_SLOPE
 from galip.models.text import CLIPSentenceEncoder
-from galip.runtime.folded_vision import FoldedVision
-from galip.runtime.folding import FoldedGenerator
 from galip.training.networks import Networks
 
 State = dict[str, Any]

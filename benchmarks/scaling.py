@@ -39,7 +39,7 @@ from common import (
 )
 from torch import Tensor
 
-from galip.processes import Processes
+from galip.distributed import Processes
 from galip.training.networks import Networks
 from galip.training.text_vectors import RunSentences
 

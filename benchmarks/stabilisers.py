@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from common import SIZES, machine, median, random_batch, random_networks, run_config, table, write_result
 
-from galip.models.clip_vision import FrozenCLIPVision
-from galip.processes import Processes
+from galip.distributed import Processes
+from galip.models.clip import FrozenCLIPVision
 from galip.training.networks import SecondCLIP
 from galip.training.step import GANStep, lay_out
 from galip.training.text_vectors import RunSentences

@@ -42,7 +42,7 @@ from common import (
 from released_step import ReleasedStep
 
 from galip.data.samples import Batch, sample_noise
-from galip.processes import Processes
+from galip.distributed import Processes
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks
 from galip.training.text_vectors import RunSentences

@@ -26,9 +26,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 if find_spec("onnx") is None:  # of the extra export, which the tests marked `engines` need
-    collect_ignore = ["runtime/test_graphs.py"]
+    collect_ignore = ["export/test_graphs.py"]
 
-_FORKING = ("data/", "training/", "cli/test_data.py", "cli/test_train.py")
+_FORKING = ("data/", "data_prep/", "training/", "cli/test_data.py", "cli/test_train.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

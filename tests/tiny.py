@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from models import tiny as parts
 
-from galip.pipeline import GALIPPipeline
+from galip.torch_backend.pipeline import GALIPPipeline
 
 Z_DIM, COND_DIM, IMAGE_SIZE = parts.Z_DIM, parts.COND_DIM, 32
 

@@ -28,7 +28,7 @@ import ftfy
 from ftfy.badness import BADNESS_RE
 
 from galip.errors import GalipError, InputError
-from galip.runtime.export_folder import GENERATOR, SUFFIX, TEXT_ENCODER, TOKENIZER, read_manifest, written_whole
+from galip.model_repo.export_folder import GENERATOR, SUFFIX, TEXT_ENCODER, TOKENIZER, read_manifest, written_whole
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -153,7 +153,7 @@ def unpack_runtime(package: Path, folder: Path) -> None:
 
 
 def text_tables() -> dict[str, Any]:
-    """What the page needs to clean a caption as `galip.captions` does; `captions.js` says what is in it."""
+    """What the page needs to clean a caption as `galip.generation.prompts` does; `captions.js` says what is in it."""
     entities = html.entities.html5
     names = {name for known in entities if known.endswith(";") for name in (known, known[:-1].upper() + ";")}
     repaired = {name: ftfy.fixes.unescape_html(f"&{name}") for name in sorted(names)}

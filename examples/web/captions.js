@@ -1,4 +1,4 @@
-// The cleaning of a caption before the tokenizer sees it: what `galip.captions.clean_caption` does.
+// The cleaning of a caption before the tokenizer sees it: what `galip.generation.prompts.clean_caption` does.
 //
 // Its tables (HTML's entities; the characters that ftfy writes otherwise; what ftfy takes for a broken encoding) come
 // from Python when the page is built, so that both sides use the same. One thing is not done here: text in a broken

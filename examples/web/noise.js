@@ -1,4 +1,4 @@
-// The noise z of a picture, made from its seed alone: the same numbers as `galip.noise`, whose docstring says how.
+// The noise z of a picture, made from its seed alone: the same numbers as `galip.generation.noise`, whose docstring says how.
 
 export const SEED_LIMIT = 2n ** 63n;
 

@@ -1,4 +1,4 @@
-// Captions to pictures, as `galip.runtime.engine_pipeline.EnginePipeline` draws them, by ONNX Runtime in WebAssembly.
+// Captions to pictures, as `galip.generation.onnx_backend.EnginePipeline` draws them, by ONNX Runtime in WebAssembly.
 
 import * as ort from "./ort/ort.wasm.min.js";
 import { CaptionCleaner } from "./captions.js";
@@ -131,7 +131,7 @@ async function start(name, content, options) {
   }
 }
 
-/** Floats [3, side, side] in about [-1, 1] as 8-bit pixels, rounded as `galip.outputs.to_uint8` does. */
+/** Floats [3, side, side] in about [-1, 1] as 8-bit pixels, rounded as `galip.generation.output.to_uint8` does. */
 function toImageData(image, side) {
   const plane = side * side;
   const picture = new ImageData(side, side);

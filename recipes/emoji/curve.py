@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw, ImageFont
 from train_judge import Judge, load_judge
 
 import galip
-from galip.training.checkpoints import list_checkpoints
+from galip.training.checkpoint import list_checkpoints
 from galip.training.export import export_checkpoint
 
 CAPTIONS = 300

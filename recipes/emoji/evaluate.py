@@ -55,10 +55,10 @@ from PIL import Image
 from train_judge import load_judge
 
 import galip
-from galip.captions import clean_caption
 from galip.evaluation.memorisation import nearest
-from galip.loading import load_clip
-from galip.models.clip_vision import FrozenCLIPVision
+from galip.generation.load import load_clip
+from galip.generation.prompts import clean_caption
+from galip.models.clip import FrozenCLIPVision
 from galip.models.text import CLIPSentenceEncoder
 
 TRAIN_CAPTIONS, DIVERSITY_EMOJI = 1000, 100

@@ -20,8 +20,8 @@ from common import HERE, WORK, before
 from pictures import CURVE_PLOT, FAILURES
 
 from galip.models.discriminator import MateDiscriminator
-from galip.pipeline import GALIPPipeline
-from galip.training.checkpoints import find_checkpoint
+from galip.torch_backend.pipeline import GALIPPipeline
+from galip.training.checkpoint import find_checkpoint
 from galip.training.export import export_checkpoint
 
 ASSET = HERE.parents[1] / "src" / "galip" / "assets" / "emoji-64"

@@ -17,11 +17,11 @@ from train_judge import Judge
 import galip
 from galip.evaluation.intervals import bootstrap_mean, bootstrap_ratio
 from galip.evaluation.memorisation import nearest
-from galip.evaluation.metric_diversity import diversity
-from galip.evaluation.metric_fid import frechet_from
-from galip.evaluation.metric_r_precision import nearer_captions, right_caption_chances
+from galip.evaluation.metrics.diversity import diversity
+from galip.evaluation.metrics.fid import frechet_from
+from galip.evaluation.metrics.r_precision import nearer_captions, right_caption_chances
 from galip.evaluation.statistics import Moments
-from galip.outputs import to_uint8
+from galip.generation.output import to_uint8
 
 AMONG = 100
 DIVERSITY_SEEDS = 4

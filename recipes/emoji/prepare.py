@@ -20,11 +20,11 @@ import argparse
 import json
 from pathlib import Path
 
-from galip.data.parallel import usable_cores
-from galip.data.report import summary
-from galip.data.sources.base import WritingOptions
-from galip.data.sources.emoji import emoji
-from galip.data.writing import prepare as write_shards
+from galip.data_prep.base import WritingOptions
+from galip.data_prep.emoji import emoji
+from galip.data_prep.parallel import usable_cores
+from galip.data_prep.report import summary
+from galip.data_prep.writing import prepare as write_shards
 
 
 def prepare(out: Path, packages: Path, workers: int = 1) -> dict[str, object]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from common import HERE
 
 from galip.evaluation import Result, read_result
-from galip.evaluation.comparison import Row, rows_of, shown_with_interval
+from galip.evaluation.report.comparison import Row, rows_of, shown_with_interval
 from galip.evaluation.result import Number
 
 RESULT = HERE / "emoji64.json"

@@ -25,7 +25,7 @@ from common import WORK, Pictures, Teacher, index_captions, load_pictures, retri
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from galip.evaluation.extractor_judge import PictureJudge
+from galip.evaluation.extractors.judge import PictureJudge
 
 TEACHER_DIM = 384
 SHIFT = 0.1

@@ -13,20 +13,25 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from galip import _deprecated
+
 if TYPE_CHECKING:
-    from galip.loading import load
-    from galip.outputs import GALIPPipelineOutput
-    from galip.pipeline import GALIPPipeline
+    from galip.generation.load import load
+    from galip.generation.output import GALIPPipelineOutput
+    from galip.torch_backend.pipeline import GALIPPipeline
 
 __version__ = "0.1.0"
 
 __all__ = ["GALIPPipeline", "GALIPPipelineOutput", "__version__", "load"]
 
 _HOME_OF = {
-    "GALIPPipeline": "galip.pipeline",
-    "GALIPPipelineOutput": "galip.outputs",
-    "load": "galip.loading",
+    "GALIPPipeline": "galip.torch_backend.pipeline",
+    "GALIPPipelineOutput": "galip.generation.output",
+    "load": "galip.generation.load",
 }
+
+
+_deprecated.install()
 
 
 def __getattr__(name: str) -> Any:

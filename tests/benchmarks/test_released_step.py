@@ -16,7 +16,7 @@ from models import tiny
 from torch import Tensor
 
 from galip.data.samples import Batch, sample_noise
-from galip.processes import Processes
+from galip.distributed import Processes
 from galip.training.config import TrainConfig
 from galip.training.networks import Networks
 from galip.training.step import GANStep

@@ -13,8 +13,8 @@ import torch
 from benchmarks.scripts import script
 from torch import nn
 
-from galip.runtime.folded_vision import fold_vision
-from galip.runtime.folding import fold
+from galip.export.folded_vision import fold_vision
+from galip.export.folding import fold
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from galip.benchmarking.running import gather, measure_model, run_worker, summar
 from galip.benchmarking.worker import Orders, captions, measure
 from galip.cli.bench import bench
 from galip.errors import GalipError, InputError
-from galip.runtime.exporting import Source, export
+from galip.export.exporting import Source, export
 
 
 @pytest.fixture(scope="module")

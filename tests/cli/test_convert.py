@@ -11,15 +11,15 @@ import pytest
 import tiny
 import torch
 from cli.running import Ended, run
+from conversion.released_layout import TINY_PRESET, assert_same_bits, content
 from models import tiny as parts
-from models.released_layout import TINY_PRESET, assert_same_bits, content
 
 import galip
 from galip.cli import convert as command
-from galip.model_folder import describe
+from galip.conversion.openai_vit import to_openai
+from galip.conversion.released import from_released, read_checkpoint
+from galip.model_repo.folder import describe
 from galip.models import PRESETS, FrozenCLIPVision, MateDiscriminator
-from galip.models.openai_vit import to_openai
-from galip.models.released import from_released, read_checkpoint
 
 
 @pytest.fixture(scope="module")

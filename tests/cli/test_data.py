@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from cli.running import run
-from data.birds import BIRDS, write_cub, write_names, write_texts
 from data.tars import write_tar
 from data.trees import captioned, files_of, noise, put, records_of
+from data_prep.birds import BIRDS, write_cub, write_names, write_texts
 
 SOURCES = ("folder", "coco", "cub", "dfgan", "cc3m", "cc12m", "hub", "emoji")
 

@@ -11,11 +11,11 @@ import tiny
 from cli.running import run
 
 from galip.evaluation.likeness import compare
-from galip.loading import load
-from galip.pipeline import GALIPPipeline
-from galip.runtime.engine_pipeline import EnginePipeline
-from galip.runtime.exporting import Source
-from galip.runtime.exporting import export as write
+from galip.export.exporting import Source
+from galip.export.exporting import export as write
+from galip.generation.load import load
+from galip.generation.onnx_backend import EnginePipeline
+from galip.torch_backend.pipeline import GALIPPipeline
 
 pytestmark = pytest.mark.engines
 

@@ -16,16 +16,17 @@ import torch
 from cli.running import DrawingCommand
 from PIL import Image
 
-from galip import __version__, gallery
-from galip.loading import load
-from galip.runtime.exporting import Source, export
+from galip import __version__
+from galip.export.exporting import Source, export
+from galip.generation.load import load
+from galip.utils import image_io
 
 
 class Command(DrawingCommand):
     """`galip generate --model TINY --engine torch --out OUT ...` and a look at what it left there."""
 
     def pictures(self) -> list[Path]:
-        return sorted(path for path in self.out.iterdir() if path.name != gallery.SHEET_NAME)
+        return sorted(path for path in self.out.iterdir() if path.name != image_io.SHEET_NAME)
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_a_stopped_run_has_written_what_it_drew_and_goes_on(
 ) -> None:
     file = tmp_path / "prompts.txt"
     file.write_text("\n".join(f"cat number {i}" for i in range(40)))
-    save, saved = gallery.save_png, []
+    save, saved = image_io.save_png, []
 
     def stop_at_the_tenth(*args: object) -> None:
         if len(saved) == 10:
@@ -155,7 +156,7 @@ def test_a_stopped_run_has_written_what_it_drew_and_goes_on(
         saved.append(args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(gallery, "save_png", stop_at_the_tenth)
+        patch.setattr(image_io, "save_png", stop_at_the_tenth)
         assert generate("--prompts-file", file, "--batch-size", 4).code == 130
     assert len(generate.pictures()) == 10
     assert all(path.suffix == ".png" for path in generate.pictures())
@@ -172,7 +173,7 @@ def test_the_sheet_says_when_it_shows_only_the_first(generate: Command, tmp_path
 
 def test_no_sheet(generate: Command) -> None:
     assert "contact sheet" not in generate("a cat", "--no-sheet").out
-    assert not (generate.out / gallery.SHEET_NAME).exists()
+    assert not (generate.out / image_io.SHEET_NAME).exists()
 
 
 def test_a_bar_is_shown_on_a_terminal_for_more_than_a_batch(generate: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,12 @@ import tiny
 from cli.running import DrawingCommand
 from PIL import Image
 
-from galip import gallery
-from galip.control.refinement import refine
-from galip.control.reranking import best_of
-from galip.loading import load
-from galip.pipeline import GALIPPipeline
-from galip.runtime.exporting import Source, export
+from galip.export.exporting import Source, export
+from galip.generation.load import load
+from galip.latent.refinement import refine
+from galip.latent.reranking import best_of
+from galip.torch_backend.pipeline import GALIPPipeline
+from galip.utils import image_io
 
 CAPTIONS = ("a red heart", "two birds")
 
@@ -29,7 +29,7 @@ class Command(DrawingCommand):
     """`galip generate --model TINY --device cpu -o OUT ...` and a look at what it left there."""
 
     def pictures(self) -> dict[tuple[str, int], Path]:
-        paths = [path for path in self.out.iterdir() if path.name != gallery.SHEET_NAME]
+        paths = [path for path in self.out.iterdir() if path.name != image_io.SHEET_NAME]
         return {(texts(path)["prompt"], int(texts(path)["seed"])): path for path in paths}
 
 

@@ -12,9 +12,9 @@ import pytest
 import tiny
 from cli.running import run
 
-from galip.loading import load
-from galip.runtime import choosing
-from galip.runtime.exporting import Source, export
+from galip.export.exporting import Source, export
+from galip.generation import select
+from galip.generation.load import load
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_it_says_what_runs_the_model(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GALIP_CACHE", str(tmp_path))
-    monkeypatch.setattr(choosing, "_may_have_gpu", lambda: False)
+    monkeypatch.setattr(select, "_may_have_gpu", lambda: False)
     assert "engine auto means openvino: the fastest" in " ".join(run(capsys, "info", model).out.split())
     assert "converted at the first use" in " ".join(run(capsys, "info", model).out.split())
     load(model, engine="openvino", say=lambda _line: None)

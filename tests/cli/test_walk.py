@@ -12,7 +12,7 @@ from cli.running import DrawingCommand
 from PIL import Image
 
 from galip import __version__
-from galip.runtime.exporting import Source, export
+from galip.export.exporting import Source, export
 
 
 class Command(DrawingCommand):

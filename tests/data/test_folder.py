@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from galip.data.folder import CaptionedFolder
-from galip.data.source import BrokenRecordError, open_source
+from galip.data.protocol import BrokenRecordError, open_source
 from galip.errors import GalipError
 
 

@@ -17,8 +17,8 @@ from data.tars import number_in, picture_bytes, record, write_index, write_shard
 from PIL import Image
 
 from galip.data.loader import Loader
+from galip.data.protocol import Pictures, open_source
 from galip.data.samples import Batch
-from galip.data.source import Pictures, open_source
 from galip.data.streaming import StreamedShards
 from galip.errors import GalipError, InputError
 

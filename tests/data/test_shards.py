@@ -12,9 +12,9 @@ import pytest
 from data.tars import picture_bytes, read_in_child, record, write_index, write_shards, write_tar
 
 from galip.data import shard_set
+from galip.data.protocol import BrokenRecordError, open_source
 from galip.data.shard_set import ShardSet
 from galip.data.shards import captions_of, clean_captions, scan_tar
-from galip.data.source import BrokenRecordError, open_source
 from galip.errors import GalipError
 
 

@@ -15,7 +15,7 @@ import fsspec
 import pytest
 from data.tars import number_in, picture_bytes, write_shards, write_tar
 
-from galip.data.source import BrokenRecordError, open_source
+from galip.data.protocol import BrokenRecordError, open_source
 from galip.data.streaming import StreamedShards
 from galip.errors import GalipError
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_streamed_is_named(pattern: str, message: str) -> None:
 
 def test_a_missing_package_is_named() -> None:
     for package, pattern in (("webdataset", "pipe:true"), ("braceexpand", "x-{0..1}.tar")):
-        program = f"import sys; sys.modules[{package!r}] = None\nfrom galip.data.source import open_source\n"
+        program = f"import sys; sys.modules[{package!r}] = None\nfrom galip.data.protocol import open_source\n"
         program += f"try: open_source({pattern!r})\nexcept Exception as error: print(type(error).__name__, error)"
         answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
         assert answer.startswith(f"GalipError {pattern}: ") and f"package {package}; pip install" in answer

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from galip.distributed import Processes
 from galip.evaluation.evaluation import Against
 from galip.evaluation.protocols import Protocol, get_protocol
 from galip.evaluation.result import Flag, Result
-from galip.processes import Processes
 
 CAPTIONS = ("red heart", "sleepy cat", "the rain", "two birds", "a kitten", "cat in rain", "heart of rain", "red birds")
 METRICS = ("fd_clip", "mmd_clip", "prdc_clip", "clip_score", "r_precision", "diversity", "clip_score_own")

@@ -13,9 +13,9 @@ from pytorch_fid.fid_score import calculate_frechet_distance, compute_statistics
 from torch_fidelity import calculate_metrics
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from galip.evaluation.extractors import open_extractor
-from galip.evaluation.metric_fid import frechet_from
-from galip.evaluation.metric_kid import subset_distances
+from galip.evaluation.extractors.registry import open_extractor
+from galip.evaluation.metrics.fid import frechet_from
+from galip.evaluation.metrics.kid import subset_distances
 from galip.evaluation.statistics import Moments, read_statistics, write_statistics
 
 

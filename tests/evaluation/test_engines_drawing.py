@@ -9,11 +9,11 @@ from evaluation import small
 
 from galip.errors import GalipError, InputError
 from galip.evaluation.evaluation import Against
-from galip.evaluation.extractors import FeatureExtractor
+from galip.evaluation.extractors.registry import FeatureExtractor
 from galip.evaluation.result import Result
-from galip.evaluation.running import evaluate
-from galip.loading import load
-from galip.runtime.exporting import Source, export
+from galip.evaluation.runner import evaluate
+from galip.export.exporting import Source, export
+from galip.generation.load import load
 
 pytestmark = [pytest.mark.engines, pytest.mark.usefixtures("one_thread")]
 

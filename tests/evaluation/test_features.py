@@ -11,10 +11,10 @@ import torch
 from evaluation.small import alone
 from torch import Tensor, nn
 
-from galip.evaluation.extractors import FrozenExtractor, Takes
+from galip.distributed import Processes
+from galip.evaluation.extractors.registry import FrozenExtractor, Takes
 from galip.evaluation.features import look_at_pictures, read_captions
 from galip.evaluation.stores import FeatureStore
-from galip.processes import Processes
 
 COUNT = 150
 

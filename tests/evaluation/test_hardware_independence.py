@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from galip.errors import GalipError
 from galip.evaluation.result import Result, read_result
-from galip.evaluation.running import evaluate
+from galip.evaluation.runner import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -205,7 +205,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from galip.evaluation import Against, evaluate, get_protocol
-from galip.processes import Processes
+from galip.distributed import Processes
 
 def progress(what, done, total):
     if what == "metrics":

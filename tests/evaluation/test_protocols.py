@@ -11,7 +11,7 @@ from evaluation import small
 from galip.errors import InputError
 from galip.evaluation.evaluation import Against
 from galip.evaluation.protocols import METRICS, PROTOCOLS, Protocol, get_protocol, register
-from galip.evaluation.running import resolved
+from galip.evaluation.runner import resolved
 from galip.evaluation.suites import suite_names
 
 OTHER: dict[str, Any] = {

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from galip.captions import clean_caption
 from galip.errors import GalipError, InputError
 from galip.evaluation.suites import Prompt, Suite, read_suite, suite_names
+from galip.generation.prompts import clean_caption
 
 CATEGORIES = ("objects", "colours", "counts", "positions", "styles", "imaginary")
 OWN = (Prompt("a red cup", "colours"), Prompt("a blue cup", "colours"), Prompt("two cups", "counts"))

@@ -16,7 +16,7 @@ from galip.evaluation.evaluation import Evaluation
 from galip.evaluation.measure import Measured, Seen, _Task
 from galip.evaluation.plan import make_plan
 from galip.evaluation.result import PER_PICTURE, PictureScores, files_of, read_rows
-from galip.evaluation.running import drawn_by
+from galip.evaluation.runner import drawn_by
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,9 +16,9 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 import galip
-from galip.captions import clean_caption
 from galip.errors import InputError
-from galip.runtime.engine_pipeline import EnginePipeline
+from galip.generation.onnx_backend import EnginePipeline
+from galip.generation.prompts import clean_caption
 
 
 def tokens(tokenizer: Tokenizer, limit: int, caption: str) -> dict[str, Any]:

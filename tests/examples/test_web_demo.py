@@ -16,8 +16,8 @@ from examples.odd_captions import BROKEN, CAPTIONS, ORDINARY
 from playwright.sync_api import BrowserContext, Page, expect
 from serving.browsing import watch
 
-from galip.noise import noise
-from galip.runtime.export_folder import read_manifest
+from galip.generation.noise import noise
+from galip.model_repo.export_folder import read_manifest
 
 pytestmark = MARKS
 

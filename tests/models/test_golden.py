@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import released_layout as layout
+from conversion import released_layout as layout
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from galip.conversion.released import KEYS, ReleasedCheckpoint, ReleasedModel, from_released
 from galip.models import PRESETS, FrozenCLIPVision
-from galip.models.released import KEYS, ReleasedCheckpoint, ReleasedModel, from_released
-from galip.training import objective
+from galip.training import losses
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data/golden_released.json").read_text())
 ACTIVATIONS, LOSSES = 1e-4, 1e-3
@@ -82,9 +82,9 @@ def test_one_iteration_at_full_size() -> None:
     near("logit_mismatch", logits_mismatch)
     # Four numbers of standard deviation 0.06, at the end of the longest chain: rounding alone is 1e-4 of that.
     near("logit_fake", logits_fake, 3e-4)
-    penalty = objective.matching_aware_penalty(logits, taps_real, e_leaf, k=2.0, p=6.0, form="released")
-    loss_real, loss_fake = objective.hinge_real(logits), objective.hinge_fake(logits_fake)
-    loss_mismatch = objective.hinge_fake(logits_mismatch)
+    penalty = losses.matching_aware_penalty(logits, taps_real, e_leaf, k=2.0, p=6.0, form="released")
+    loss_real, loss_fake = losses.hinge_real(logits), losses.hinge_fake(logits_fake)
+    loss_mismatch = losses.hinge_fake(logits_mismatch)
     loss_d = loss_real + (loss_fake + loss_mismatch) / 2 + penalty
     near("loss_real", loss_real, LOSSES, relative=True)
     near("loss_fake", loss_fake, LOSSES, relative=True)
@@ -97,8 +97,8 @@ def test_one_iteration_at_full_size() -> None:
     d.requires_grad_(False)
     taps_fake, embed = vision.taps_and_embed(fake, d.tap_blocks)
     near("embed_fake[:, :16]", embed[:, :16])
-    similarity = objective.similarity(embed, e)
-    loss_g = objective.adversarial(d(taps_fake, e)) - 4.0 * similarity
+    similarity = losses.similarity(embed, e)
+    loss_g = losses.adversarial(d(taps_fake, e)) - 4.0 * similarity
     near("similarity", similarity, LOSSES, relative=True)
     near("loss_G", loss_g, LOSSES, relative=True)
     norms_near("grad_norm_G", "generator", g, loss_g)

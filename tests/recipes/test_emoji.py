@@ -15,8 +15,8 @@ import torch
 from data.trees import files_of, put, records_of
 from PIL import Image
 
-from galip.data.source import open_source
-from galip.data.sources.emoji import Emoji, captions_of, plain_label
+from galip.data.protocol import open_source
+from galip.data_prep.emoji import Emoji, captions_of, plain_label
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "emoji"
 

@@ -13,7 +13,7 @@ import torch
 from training import toy
 
 import galip
-from galip.training.trainer import Trainer
+from galip.training.loop import Trainer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "emoji"
 

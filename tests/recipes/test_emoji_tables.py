@@ -10,7 +10,7 @@ import pytest
 
 import galip
 from galip.evaluation import Evaluation, get_protocol, read_result
-from galip.evaluation.pictures import digest_of_model
+from galip.evaluation.images import digest_of_model
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "emoji"
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import httpx
 import uvicorn
 
-from galip.serving.app import create_app
-from galip.serving.artist import Order
-from galip.serving.local import LocalBackend
-from galip.serving.metrics import Metrics
-from galip.serving.settings import Settings
+from galip.serving.http.app import create_app
+from galip.serving.http.metrics import Metrics
+from galip.serving.http.settings import Settings
+from galip.serving.local.backend import LocalBackend
+from galip.serving.model_worker import Order
 
 PATIENCE = 60.0
 """Seconds for whatever takes a moment on a machine that has nothing else to do."""

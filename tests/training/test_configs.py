@@ -15,9 +15,9 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from galip.models.presets import PRESETS
-from galip.training.checkpoints import list_checkpoints, load_checkpoint
+from galip.training.checkpoint import list_checkpoints, load_checkpoint
 from galip.training.config import load_config
-from galip.training.trainer import Trainer
+from galip.training.loop import Trainer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PAPERS = ("cub", "coco", "cc3m", "cc12m")

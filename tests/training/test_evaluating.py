@@ -9,10 +9,10 @@ from training import toy
 
 from galip.errors import InputError
 from galip.evaluation import read_result
-from galip.training.checkpoints import find_checkpoint, images_of
+from galip.training.checkpoint import find_checkpoint, images_of
 from galip.training.config import EvaluationConfig
 from galip.training.evaluating import better
-from galip.training.trainer import Trainer
+from galip.training.loop import Trainer
 
 
 def test_metrics_of_the_evaluation_choose_the_best_checkpoint(

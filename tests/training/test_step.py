@@ -16,10 +16,10 @@ import galip
 from galip.data.samples import sample_noise
 from galip.errors import InputError
 from galip.models.text import T5SentenceEncoder
-from galip.training import objective
+from galip.training import losses
 from galip.training.config import TrainConfig
+from galip.training.loop import Trainer
 from galip.training.parallel import share_of_batch
-from galip.training.trainer import Trainer
 
 
 def change(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
@@ -121,8 +121,8 @@ def test_the_paired_term_compares_with_the_captions_own_picture(toy_data: Path, 
     noises = [sample_noise(config.run.seed, batch.indices, generator.z_dim, again) for again in (False, True)]
     with torch.no_grad():
         drawn, again = (generator(z, sentences.e, trainer.networks.vision) for z in noises)
-    distance = objective.distance(drawn, batch.images.float() / 127.5 - 1).item()
-    spread = objective.distance(drawn, again).item()
+    distance = losses.distance(drawn, batch.images.float() / 127.5 - 1).item()
+    spread = losses.distance(drawn, again).item()
     row = trainer.step(batch, sentences)
     assert (row["paired"], row["spread"]) == (pytest.approx(distance, rel=1e-4), pytest.approx(spread, rel=1e-4))
     assert row["loss_g"] == pytest.approx(row["adversarial"] + 2000 * (distance - spread), rel=1e-4)

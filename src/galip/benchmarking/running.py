@@ -18,12 +18,12 @@ from typing import Any
 from galip.benchmarking.machine import machine
 from galip.benchmarking.worker import Orders
 from galip.errors import GalipError, InputError
-from galip.loading import fetch
-from galip.model_folder import check_model_folder
-from galip.runtime.caching import is_cached
-from galip.runtime.choosing import AUTO, ENGINES, WITHOUT_TORCH, check_engine, choose, require_engine
-from galip.runtime.engines import installed
-from galip.runtime.export_folder import is_export, read_manifest
+from galip.generation.engines import installed
+from galip.generation.load import fetch
+from galip.generation.select import AUTO, ENGINES, WITHOUT_TORCH, check_engine, choose, require_engine
+from galip.model_repo.cache import is_cached
+from galip.model_repo.export_folder import is_export, read_manifest
+from galip.model_repo.folder import check_model_folder
 
 ROUNDS = 3
 PARTS = ("whole", "text", "image")

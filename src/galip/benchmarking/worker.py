@@ -18,8 +18,8 @@ from galip.benchmarking.machine import peak_bytes
 from galip.errors import GalipError, InputError
 
 if TYPE_CHECKING:
-    from galip.pipeline import GALIPPipeline
-    from galip.runtime.engine_pipeline import EnginePipeline
+    from galip.generation.onnx_backend import EnginePipeline
+    from galip.torch_backend.pipeline import GALIPPipeline
 
 LEAST_REPEATS, MOST_REPEATS = 3, 200
 WARM_UP = 3

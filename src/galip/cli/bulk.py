@@ -20,9 +20,9 @@ from galip.cli.options import (
     check_truncation,
 )
 from galip.errors import InputError
-from galip.loading import DEFAULT_MODEL, weights_of
-from galip.noise import check_seed
-from galip.runtime.choosing import AUTO, check_engine
+from galip.generation.load import DEFAULT_MODEL, weights_of
+from galip.generation.noise import check_seed
+from galip.generation.select import AUTO, check_engine
 
 
 def bulk(
@@ -71,10 +71,10 @@ def bulk(
     if cluster is not None and workers is not None:
         raise InputError("--workers is for this machine alone; with --cluster give --replicas")
     weights = weights_of(model)
-    from galip.data.report import summary
-    from galip.serving.artist import Order
-    from galip.serving.bulk import BulkJob, run, run_on_ray
-    from galip.serving.bulk_captions import Drawing
+    from galip.bulk.captions import Drawing
+    from galip.bulk.job import BulkJob, run, run_on_ray
+    from galip.data_prep.report import summary
+    from galip.serving.model_worker import Order
 
     order = Order(model, None, engine, device, threads, batch_size)
     drawing = Drawing(order, weights, number, seed, truncation, size, format, quality)  # type: ignore[arg-type]

@@ -18,12 +18,12 @@ import typer
 
 from galip import __version__
 from galip.errors import GalipError, InputError
-from galip.loading import load_clip, no_progress_bars, resolve
-from galip.model_folder import check_model_folder, read_index
+from galip.generation.load import load_clip, no_progress_bars, resolve
+from galip.model_repo.folder import check_model_folder, read_index
 
 if TYPE_CHECKING:
+    from galip.conversion.released import ReleasedCheckpoint, ReleasedModel
     from galip.models.presets import Preset
-    from galip.models.released import ReleasedCheckpoint, ReleasedModel
 
 RECORD = "released.json"
 """What a converted model folder remembers of its file, beside the weights themselves."""
@@ -135,7 +135,7 @@ def _write_model(source: Path, out: Path, clip: str | None, preset_name: str | N
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise InputError(f"{out}: the folder is not empty; name another one, or add --overwrite to replace it")
 
-    from galip.models.released import from_released, read_checkpoint
+    from galip.conversion.released import from_released, read_checkpoint
 
     preset = _preset(preset_name)
     with _users_errors(), no_progress_bars():
@@ -156,7 +156,7 @@ def _save(
 ) -> None:
     import torch
 
-    from galip.pipeline import GALIPPipeline
+    from galip.torch_backend.pipeline import GALIPPipeline
 
     pipeline = GALIPPipeline(**parts, vision_encoder=model.vision, generator=model.generator)
     pipeline.save_pretrained(folder)
@@ -216,7 +216,7 @@ def _write_checkpoint(source: str, out: Path, preset_name: str | None, overwrite
         )
     record, rest = _read_record(folder)
 
-    from galip.models.released import to_released, write_checkpoint
+    from galip.conversion.released import to_released, write_checkpoint
 
     preset = _preset(preset_name or record.get("preset"))
     model = _load_exactly(folder)
@@ -288,8 +288,8 @@ def _read_record(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _preset(name: str | None) -> Preset:
+    from galip.conversion.released import RELEASED
     from galip.models.presets import PRESETS
-    from galip.models.released import RELEASED
 
     if name is not None and name not in PRESETS:
         raise InputError(f"preset {name!r}: there is no such preset, use one of {', '.join(PRESETS)}")
@@ -299,7 +299,7 @@ def _preset(name: str | None) -> Preset:
 @contextmanager
 def _users_errors(source: Path | None = None) -> Iterator[None]:
     """What is wrong with a checkpoint is the user's to put right."""
-    from galip.models.released import CheckpointError
+    from galip.conversion.released import CheckpointError
 
     try:
         yield

@@ -11,7 +11,7 @@ import typer
 from galip.errors import InputError
 
 if TYPE_CHECKING:
-    from galip.data.sources.base import Source, WritingOptions
+    from galip.data_prep.base import Source, WritingOptions
 
 data = typer.Typer(
     no_args_is_help=True,
@@ -43,16 +43,16 @@ Quality = Annotated[int, typer.Option(help="JPEG quality of pictures that must b
 def _writing(
     shard_mb: float, shorter_side: int | None, min_side: int, quality: int, validation: float = 0.0, seed: int = 0
 ) -> WritingOptions:
-    from galip.data.encoding import PictureOptions
-    from galip.data.sources.base import WritingOptions
+    from galip.data_prep.base import WritingOptions
+    from galip.data_prep.encoding import PictureOptions
 
     return WritingOptions(shard_mb, validation, seed, PictureOptions(shorter_side, min_side, quality))
 
 
 def _prepare(listing: Callable[[], Source], out: Path, writing: WritingOptions, workers: int | None) -> None:
-    from galip.data.parallel import usable_cores
-    from galip.data.report import summary
-    from galip.data.writing import prepare
+    from galip.data_prep.parallel import usable_cores
+    from galip.data_prep.report import summary
+    from galip.data_prep.writing import prepare
 
     report = prepare(_listed(listing), out, writing, workers or usable_cores())
     for line in summary(report, out):
@@ -83,7 +83,7 @@ def folder_(
     Either x.png beside x.txt (one caption a line), or metadata.jsonl (file_name, captions), or captions.csv (file_name,
     caption); sub-folders count.
     """
-    from galip.data.sources.folder import folder
+    from galip.data_prep.folder import folder
 
     writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
     _prepare(lambda: folder(root, writing), out, writing, workers)
@@ -105,7 +105,7 @@ def coco_(
     workers: Workers = None,
 ) -> None:
     """MS COCO of 2014 or 2017, all captions of each picture."""
-    from galip.data.sources.coco import coco
+    from galip.data_prep.coco import coco
 
     writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
     _prepare(
@@ -135,7 +135,7 @@ def cub_(
     As in DF-GAN: a square around the centre of the bounding box, half a side 0.75 of its longer side, clipped at the
     picture's borders. Ten captions each.
     """
-    from galip.data.sources.cub import cub
+    from galip.data_prep.cub import cub
 
     writing = _writing(shard_mb, shorter_side, min_side, quality)
     _prepare(lambda: cub(root, captions, writing, split_lists), out, writing, workers)
@@ -155,7 +155,7 @@ def dfgan_(
 
     {train,test}/filenames.pickle, text/, and CUB_200_2011/ or images/{train2014,val2014}/jpg/.
     """
-    from galip.data.sources.dfgan import dfgan
+    from galip.data_prep.dfgan import dfgan
 
     writing = _writing(shard_mb, shorter_side, min_side, quality)
     _prepare(lambda: dfgan(root, writing), out, writing, workers)
@@ -179,7 +179,7 @@ def _conceptual_captions(name: str) -> Callable[..., None]:
         quality: Quality = 95,
         workers: Workers = None,
     ) -> None:
-        from galip.data.sources.tars import tars
+        from galip.data_prep.tars import tars
 
         if in_place and out is not None:
             raise InputError(f"{out}: with --in-place the index goes into {root}; leave OUT out")
@@ -200,9 +200,9 @@ for _name in ("cc3m", "cc12m"):
 
 
 def _index(listing: Callable[[], Source], root: Path, writing: WritingOptions, workers: int | None) -> None:
-    from galip.data.indexing import index_in_place
-    from galip.data.parallel import usable_cores
-    from galip.data.report import summary
+    from galip.data_prep.indexing import index_in_place
+    from galip.data_prep.parallel import usable_cores
+    from galip.data_prep.report import summary
 
     report = index_in_place(_listed(listing), root, writing.pictures, workers or usable_cores())
     for line in summary(report, root):
@@ -226,7 +226,7 @@ def hub_(
     workers: Workers = None,
 ) -> None:
     """A data set of the hub, streamed, or parquet files on disk."""
-    from galip.data.sources.hub import hub
+    from galip.data_prep.hub import hub
 
     writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
     _prepare(lambda: hub(name, writing, image_column, caption_column, split or (), subset), out, writing, workers)
@@ -248,7 +248,7 @@ def emoji_(
 
     What the bundled model learned from.
     """
-    from galip.data.sources.emoji import emoji
+    from galip.data_prep.emoji import emoji
 
     writing = _writing(shard_mb, shorter_side, min_side, quality)
     _prepare(lambda: emoji(packages or out.parent / "packages", writing), out, writing, workers)
@@ -265,9 +265,9 @@ def inspect_(
 
     Every one is read, and shards are compared with the hashes in their index. Exits with 1 if something is broken.
     """
-    from galip.data.inspecting import described, inspect, write_sheet
-    from galip.data.parallel import usable_cores
-    from galip.data.report import write_json
+    from galip.data_prep.inspect import described, inspect, write_sheet
+    from galip.data_prep.parallel import usable_cores
+    from galip.utils.atomic import write_json
 
     found = inspect(path, workers or usable_cores())
     for line in described(found):

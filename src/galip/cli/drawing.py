@@ -15,11 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from galip import __version__
 from galip.errors import InputError
-from galip.loading import load, model_name, resolve
+from galip.generation.load import load, model_name, resolve
 
 if TYPE_CHECKING:
-    from galip.pipeline import GALIPPipeline
-    from galip.runtime.engine_pipeline import EnginePipeline
+    from galip.generation.onnx_backend import EnginePipeline
+    from galip.torch_backend.pipeline import GALIPPipeline
 
 Item = TypeVar("Item")
 

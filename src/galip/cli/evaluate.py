@@ -76,11 +76,11 @@ def evaluate(
     if report is not None and out is None:
         raise InputError("--report shows what lies beside a result: give --out RESULT.json too")
 
+    from galip.distributed import Processes
     from galip.evaluation.evaluation import Against
     from galip.evaluation.protocols import get_protocol
-    from galip.evaluation.running import evaluate as run
-    from galip.evaluation.running import resolved
-    from galip.processes import Processes
+    from galip.evaluation.runner import evaluate as run
+    from galip.evaluation.runner import resolved
 
     against = Against(data, reference, training, tuple(prompts or ()), _pairs("--weights", weights), cache)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
@@ -101,7 +101,7 @@ def evaluate(
         return
     from rich.console import Console
 
-    from galip.evaluation.comparison import compare as table
+    from galip.evaluation.report.comparison import compare as table
 
     Console().print(table([result]))
     if out is not None:
@@ -113,7 +113,7 @@ def evaluate(
 def _show(paths: list[Path], report: Path | None) -> None:
     from rich.console import Console
 
-    from galip.evaluation.comparison import compare as table
+    from galip.evaluation.report.comparison import compare as table
     from galip.evaluation.result import read_result
 
     Console().print(table([read_result(path) for path in paths]))
@@ -122,7 +122,7 @@ def _show(paths: list[Path], report: Path | None) -> None:
 
 
 def _report(paths: list[Path], out: Path) -> None:
-    from galip.evaluation.report import write_report
+    from galip.evaluation.report.page import write_report
 
     write_report(paths, out)
     typer.echo(f"{out}: open it in a browser; it needs no network")

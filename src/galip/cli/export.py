@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from galip.captions import read_captions
 from galip.errors import InputError
-from galip.loading import fetch, load
-from galip.model_folder import check_model_folder, fingerprint
-from galip.runtime.export_folder import check_out, is_export, written_whole
+from galip.generation.load import fetch, load
+from galip.generation.prompts import read_captions
+from galip.model_repo.export_folder import check_out, is_export, written_whole
+from galip.model_repo.folder import check_model_folder, fingerprint
 
 if TYPE_CHECKING:
-    from galip.pipeline import GALIPPipeline
+    from galip.torch_backend.pipeline import GALIPPipeline
 
 FORMATS = ("openvino", "onnx", "torch")
 PRECISIONS = {"openvino": ("fp32", "fp16", "int8"), "onnx": ("fp32", "fp16"), "torch": ("fp32", "fp16")}
@@ -74,9 +74,9 @@ def export(
 
 def _export_engine(folder: Path, name: str, out: Path, kind: str, precision: str, captions: list[str]) -> None:
     from galip.evaluation.likeness import compare
-    from galip.runtime.choosing import require_engine
-    from galip.runtime.exporting import Source
-    from galip.runtime.exporting import export as write
+    from galip.export.exporting import Source
+    from galip.export.exporting import export as write
+    from galip.generation.select import require_engine
 
     require_engine("openvino" if kind == "openvino" else "onnx")
     pipeline = _load(folder)

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from galip import gallery
-from galip.captions import clean_caption
 from galip.cli.drawing import (
     amount,
     check_file,
@@ -39,13 +37,15 @@ from galip.cli.options import (
     parse_numbers,
     parse_seeds,
 )
-from galip.control.grids import check_places
 from galip.errors import InputError
-from galip.loading import DEFAULT_MODEL, weights_of
-from galip.runtime.choosing import AUTO, check_engine
+from galip.generation.load import DEFAULT_MODEL, weights_of
+from galip.generation.prompts import clean_caption
+from galip.generation.select import AUTO, check_engine
+from galip.latent.grids import check_places
+from galip.utils import image_io
 
 if TYPE_CHECKING:
-    from galip.control.grids import Grid
+    from galip.latent.grids import Grid
 
 SEEDS = "0-3"
 LARGEST_SHEET = 250_000_000  # pixels
@@ -130,18 +130,18 @@ def grid(
         _check_sheet(math.prod(wanted.places()), size)
     weights = weights_of(model)
 
-    from galip.control.pipelines import sizes
+    from galip.latent.pipelines import sizes
 
     console = Console(stderr=True, highlight=False)
     with plain_warnings(console):
         pipe = open_model(model, device, engine, threads, console)
         plan = _plan(pipe, wanted)
-        side = size or gallery.sheet_side(sizes(pipe).side, len(plan.columns), len(plan.rows))
+        side = size or image_io.sheet_side(sizes(pipe).side, len(plan.columns), len(plan.rows))
         _check_sheet(len(plan), side)
         with progress_bar(console, "drawing", len(plan), batch_size) as update:
             pictures = counted(plan.draw(pipe, truncation, batch_size), update)
-            sheet = gallery.labelled_grid(pictures, plan.columns, plan.rows, plan.below, side, resampling)
-        gallery.save_png(sheet, out, texts_of(model, weights, truncation) | _texts(wanted))
+            sheet = image_io.labelled_grid(pictures, plan.columns, plan.rows, plan.below, side, resampling)
+        image_io.save_png(sheet, out, texts_of(model, weights, truncation) | _texts(wanted))
 
     print(f"{amount(len(plan), 'picture')} drawn: {out} ({sheet.width} x {sheet.height} pixels)")
     print(f"seeds: {shown_seeds(wanted.seeds)}")
@@ -195,9 +195,9 @@ def _wanted(
 
 
 def _plan(pipe: Any, wanted: Wanted) -> Grid:
-    from galip.control import grids
-    from galip.control.directions import direction
-    from galip.control.keyframes import Keyframe, pair_up
+    from galip.latent import grids
+    from galip.latent.directions import direction
+    from galip.latent.keyframes import Keyframe, pair_up
 
     if wanted.square:
         return grids.square(pipe, pair_up(wanted.captions, wanted.seeds), wanted.square)

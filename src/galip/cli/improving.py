@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from galip import gallery
 from galip.cli.drawing import check_clip, shown_seeds
 from galip.errors import InputError
-from galip.loading import fetch, model_name
-from galip.runtime.choosing import AUTO
-from galip.runtime.export_folder import is_export
+from galip.generation.load import fetch, model_name
+from galip.generation.select import AUTO
+from galip.model_repo.export_folder import is_export
+from galip.utils import image_io
 
 if TYPE_CHECKING:
-    from galip.control.clip import CLIP
-    from galip.control.pipelines import Drawing
+    from galip.latent.clip import CLIP
+    from galip.latent.pipelines import Drawing
 
 SCORE, CHOICE = "clip_score", "chosen"
 """Texts of a picture's file: what its CLIP says of it, and out of how many it was chosen."""
@@ -61,7 +61,7 @@ class Wishes:
             InputError: nobody is there to choose, or the model or engine has no gradients.
             GalipError: there is no such model.
         """
-        from galip.control.clip import has_own_clip
+        from galip.latent.clip import has_own_clip
 
         if self.clip is not None:
             if not self:
@@ -88,7 +88,7 @@ class Wishes:
         """What a picture's pixels depend on: not on having been chosen."""
         if not self.refine:
             return {}
-        from galip.control.refinement import ANGLE
+        from galip.latent.refinement import ANGLE
 
         return {"refine": self.refine, "angle": ANGLE, "clip": self._judge}
 
@@ -112,7 +112,7 @@ def eye(pipe: Any, model: str, clip: str | None) -> CLIP:
     Raises:
         GalipError: it cannot be loaded.
     """
-    from galip.control.clip import clip_of
+    from galip.latent.clip import clip_of
 
     return clip_of(pipe, clip if clip is not None or hasattr(pipe, "vision") else fetch(model))
 
@@ -201,7 +201,7 @@ def improved(
             update(done)
         return
 
-    from galip.control.reranking import stream_best
+    from galip.latent.reranking import stream_best
 
     words = [candidates[0].caption for candidates in captions]
     seeds = [picture.seed for picture in captions[0]]
@@ -221,7 +221,7 @@ def improved(
 def _refined(
     pipe: Any, judge: CLIP, steps: int, pictures: Sequence[Picture], truncation: float, batch_size: int
 ) -> Iterator[Result]:
-    from galip.control.refinement import refine
+    from galip.latent.refinement import refine
 
     captions, seeds = [picture.caption for picture in pictures], [picture.seed for picture in pictures]
     found = refine(pipe, captions, seed=seeds, steps=steps, clip=judge, truncation=truncation, batch_size=batch_size)
@@ -238,4 +238,4 @@ def note_of(path: Path, seed: int) -> str:
 def save(picture: Picture, image: Image.Image, texts: Mapping[str, str], score: float | None) -> None:
     """Write a picture with what made it."""
     told = {"prompt": picture.caption, "seed": str(picture.seed), **texts}
-    gallery.save_png(image, picture.path, told if score is None else told | {SCORE: f"{score:.4f}"})
+    image_io.save_png(image, picture.path, told if score is None else told | {SCORE: f"{score:.4f}"})

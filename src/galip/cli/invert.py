@@ -14,17 +14,18 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from galip import __version__, gallery
-from galip.captions import clean_caption
+from galip import __version__
 from galip.cli.drawing import check_clip, check_folder, open_model, plain_warnings
 from galip.cli.options import DeviceOption, ModelOption, ThreadsOption
-from galip.control.targets import as_target
 from galip.errors import InputError
-from galip.loading import DEFAULT_MODEL, fetch, model_name, weights_of
-from galip.runtime.export_folder import is_export
+from galip.generation.load import DEFAULT_MODEL, fetch, model_name, weights_of
+from galip.generation.prompts import clean_caption
+from galip.latent.targets import as_target
+from galip.model_repo.export_folder import is_export
+from galip.utils import image_io
 
 if TYPE_CHECKING:
-    from galip.control.inversion_folder import StoredInversion
+    from galip.latent.inversion_folder import StoredInversion
 
 TARGET, INVERTED = "target.png", "inverted.png"
 
@@ -99,7 +100,7 @@ def invert(
     A picture of the model's own comes back; of any other one the nearest that the model can draw is found, and how near
     that is is printed. The folder gets inversion.json, inversion.npz and the pictures.
     """
-    from galip.control.inversion_folder import is_inversion, read_inversion
+    from galip.latent.inversion_folder import is_inversion, read_inversion
 
     started = time.monotonic()
     edits = [clean_caption(text) for text in edit or []]
@@ -133,9 +134,9 @@ def invert(
     texts = {"model": model_name(model), "weights": weights, "galip": __version__}
     for shown in pictures:
         told = {"made by": "galip invert", "shows": shown.text, "note": shown.note}
-        gallery.save_png(shown.image, out / shown.name, told | texts)
-    sheet = out / gallery.SHEET_NAME
-    gallery.save_png(gallery.contact_sheet((shown.image, shown.text, shown.note) for shown in pictures), sheet)
+        image_io.save_png(shown.image, out / shown.name, told | texts)
+    sheet = out / image_io.SHEET_NAME
+    image_io.save_png(image_io.contact_sheet((shown.image, shown.text, shown.note) for shown in pictures), sheet)
     found = earlier.facts
     print(f"reconstruction: PSNR {found['psnr_db']:.1f} dB, similarity in CLIP {found['clip_similarity']:.3f}")
     print(f"written: {', '.join(shown.name for shown in pictures)}")
@@ -175,8 +176,8 @@ def _search(
     facts: dict[str, Any],
     console: Console,
 ) -> list[Shown]:
-    from galip.control import inversion
-    from galip.control.inversion_folder import write_inversion
+    from galip.latent import inversion
+    from galip.latent.inversion_folder import write_inversion
 
     steps, restarts = search.steps or inversion.STEPS, search.restarts or inversion.RESTARTS
     columns = (TextColumn("searching"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"))
@@ -202,15 +203,15 @@ def _search(
 
 
 def _redrawn(pipe: Any, found: StoredInversion) -> Shown:
-    from galip.control.pipelines import draw
+    from galip.latent.pipelines import draw
 
     image = draw(pipe, found.z[None], found.e[None])[0]
     return Shown(image, INVERTED, "inverted", f"{found.facts['psnr_db']:.1f} dB")
 
 
 def _edited(pipe: Any, found: StoredInversion, captions: list[str], source: str | None, strength: float) -> list[Shown]:
-    from galip.control.editing import edit
-    from galip.control.pipelines import draw
+    from galip.latent.editing import edit
+    from galip.latent.pipelines import draw
 
     if not captions:
         return []
@@ -218,14 +219,14 @@ def _edited(pipe: Any, found: StoredInversion, captions: list[str], source: str 
     e = np.stack([edit(pipe, found.e, caption, begin, strength) for caption in captions])
     images = draw(pipe, np.repeat(found.z[None], len(e), axis=0), e)
     settings = {"weights": found.weights, "strength": strength, "source": begin, "e": found.e.tobytes().hex()}
-    names = [f"edit-{gallery.picture_name(caption, found.facts['seed'], settings)}" for caption in captions]
+    names = [f"edit-{image_io.picture_name(caption, found.facts['seed'], settings)}" for caption in captions]
     note = f"strength {strength:g}"
     return [Shown(*parts, note) for parts in zip(images, names, captions, strict=True)]
 
 
 def _varied(pipe: Any, found: StoredInversion, count: int, amount: float, seed: int) -> list[Shown]:
-    from galip.control.editing import variations
-    from galip.control.pipelines import draw
+    from galip.latent.editing import variations
+    from galip.latent.pipelines import draw
 
     if not count:
         return []

@@ -9,8 +9,8 @@ from typing import Annotated, get_args
 import typer
 
 from galip.errors import InputError
-from galip.gallery import Resampling
-from galip.noise import check_seed
+from galip.generation.noise import check_seed
+from galip.utils.image_io import Resampling
 
 MOST_SEEDS = 1_000_000
 """More seeds than this in one option are taken for a slip of the finger."""

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from galip.cli.options import DeviceOption, EngineOption, ModelOption, ThreadsOption
 from galip.errors import GalipError, InputError
-from galip.loading import DEFAULT_MODEL, weights_of
-from galip.runtime.choosing import AUTO, check_engine
+from galip.generation.load import DEFAULT_MODEL, weights_of
+from galip.generation.select import AUTO, check_engine
 
 if TYPE_CHECKING:
-    from galip.serving.settings import Settings
+    from galip.serving.http.settings import Settings
 
 
 def serve(
@@ -68,7 +68,7 @@ def serve(
     weights_of(model)
     keys = _keys(api_keys)
     _check_installed(cluster)
-    from galip.serving.artist import Order
+    from galip.serving.model_worker import Order
 
     settings = _settings(
         max_prompt=max_prompt,
@@ -84,7 +84,7 @@ def serve(
     )
     order = Order(model, name, engine, device, threads, max_batch)
     if cluster == "ray":
-        from galip.serving.cluster import deploy, parse_replicas
+        from galip.serving.ray.cluster import deploy, parse_replicas
 
         deploy(order, settings, host, port, parse_replicas(replicas), root_path, log_level)
         return
@@ -94,7 +94,7 @@ def serve(
 
 
 def _settings(**values: object) -> Settings:
-    from galip.serving.settings import Settings
+    from galip.serving.http.settings import Settings
 
     try:
         return Settings(**values)  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ def _settings(**values: object) -> Settings:
 
 
 def _keys(file: Path | None) -> tuple[str, ...]:
-    from galip.serving.settings import KEY_VARIABLE
+    from galip.serving.http.settings import KEY_VARIABLE
 
     keys = [os.environ.get(KEY_VARIABLE, "").strip()]
     if file is not None:

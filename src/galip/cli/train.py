@@ -38,7 +38,7 @@ def train(
     extra = [*(overrides or ()), *([f"data.source={json.dumps(data)}"] if data else ())]
     settings = load_config(config, extra)
     folder = out or Path("runs") / settings.name
-    from galip.training.trainer import Trainer
+    from galip.training.loop import Trainer
 
     trainer = Trainer(settings, folder, resume)
     main = trainer.processes.is_main

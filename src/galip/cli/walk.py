@@ -26,19 +26,19 @@ from galip.cli.options import (
     check_truncation,
     parse_seeds,
 )
-from galip.control.clip import has_own_clip
-from galip.control.interpolation import check_easing
-from galip.control.keyframes import Keyframe, kept, pair_up, read_keyframes
-from galip.control.speeds import check_speed, look_by
-from galip.control.videos import check_film, check_size, writing
 from galip.errors import InputError
-from galip.gallery import resized
-from galip.loading import DEFAULT_MODEL, fetch, weights_of
-from galip.runtime.choosing import AUTO, check_engine
+from galip.generation.load import DEFAULT_MODEL, fetch, weights_of
+from galip.generation.select import AUTO, check_engine
+from galip.latent.clip import has_own_clip
+from galip.latent.interpolation import check_easing
+from galip.latent.keyframes import Keyframe, kept, pair_up, read_keyframes
+from galip.latent.speeds import check_speed, look_by
+from galip.utils.image_io import resized
+from galip.utils.video import check_film, check_size, writing
 
 if TYPE_CHECKING:
-    from galip.control.keyframes import Keep
-    from galip.control.speeds import Look, Speed
+    from galip.latent.keyframes import Keep
+    from galip.latent.speeds import Look, Speed
 
 
 def walk(
@@ -97,8 +97,8 @@ def walk(
     if pace == "clip" and not has_own_clip(model):
         raise InputError(f"--speed clip: {model} has no CLIP of its own that sees pictures; use --speed pixels")
 
-    from galip.control.pipelines import sizes
-    from galip.control.walks import walk as draw_walk
+    from galip.latent.pipelines import sizes
+    from galip.latent.walks import walk as draw_walk
 
     console = Console(stderr=True, highlight=False)
     with plain_warnings(console):
@@ -155,7 +155,7 @@ def _look(speed: Speed, pipe: Any, model: str) -> Speed | Look:
     """What measures: an engine's pipeline has no CLIP that sees, but the folder that it was made from has."""
     if speed != "clip" or hasattr(pipe, "vision"):
         return speed
-    from galip.control.clip import open_clip
+    from galip.latent.clip import open_clip
 
     return look_by(open_clip(str(fetch(model))))
 

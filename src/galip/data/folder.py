@@ -17,9 +17,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from galip.data.pictures import decode_rgb
+from galip.data.images import decode_rgb
+from galip.data.protocol import BrokenRecordError, spread
 from galip.data.shards import caption_list, clean_captions
-from galip.data.source import BrokenRecordError, spread
 from galip.errors import GalipError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -76,12 +76,12 @@ class CaptionedFolder:
         return sorted({caption for record in self.records for caption in record.captions})
 
     def read(self, number: int, needed: int = 0) -> tuple[Image.Image, tuple[str, ...]]:
-        """Read a picture and its captions: see `galip.data.source.Pictures`."""
+        """Read a picture and its captions: see `galip.data.protocol.Pictures`."""
         record = self.records[number]
         return decode_rgb(record.path, str(record.path), needed), record.captions
 
     def captions_at(self, number: int) -> tuple[str, ...]:
-        """A record's captions: see `galip.data.source.Pictures`."""
+        """A record's captions: see `galip.data.protocol.Pictures`."""
         return self.records[number].captions
 
     def name_of(self, number: int) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
-from galip.data.pictures import decode_rgb
+from galip.data.images import decode_rgb
+from galip.data.protocol import BrokenRecordError, Pictures
 from galip.data.samples import Batch, Sample, Samples, View, collate, give_up_on, mirrored
-from galip.data.source import BrokenRecordError, Pictures
 from galip.data.streaming import StreamedRecord, StreamedShards
 from galip.errors import GalipError, InputError
 

@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from galip.data.pictures import as_array, resize_and_crop
-from galip.data.source import BrokenRecordError, Pictures
+from galip.data.images import as_array, resize_and_crop
+from galip.data.protocol import BrokenRecordError, Pictures
 from galip.errors import GalipError
 
 # A mirrored picture would contradict these words.

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from galip.data.pictures import decode_rgb
+from galip.data.images import decode_rgb
+from galip.data.protocol import BrokenRecordError, spread
 from galip.data.shards import (
     FORMAT,
     IMAGE_SUFFIXES,
@@ -30,7 +31,6 @@ from galip.data.shards import (
     clean_captions,
     scan_tar,
 )
-from galip.data.source import BrokenRecordError, spread
 from galip.errors import GalipError, InputError
 
 _OPEN_FILES = 64
@@ -104,7 +104,7 @@ class ShardSet:
         return self.__dict__ | {"_tables": scanned, "_files": OrderedDict()}
 
     def read(self, number: int, needed: int = 0) -> tuple[Image.Image, tuple[str, ...]]:
-        """Read a picture and its captions: see `galip.data.source.Pictures`."""
+        """Read a picture and its captions: see `galip.data.protocol.Pictures`."""
         place, shard = self._place(number)
         name = self.name_of(number)
         captions = self.captions_at(number)
@@ -112,7 +112,7 @@ class ShardSet:
         return decode_rgb(io.BytesIO(content), name, needed), captions
 
     def captions_at(self, number: int) -> tuple[str, ...]:
-        """A record's captions: see `galip.data.source.Pictures`."""
+        """A record's captions: see `galip.data.protocol.Pictures`."""
         return self._captions(*self._place(number), self.name_of(number))
 
     def name_of(self, number: int) -> str:

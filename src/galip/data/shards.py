@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from galip.captions import clean_caption
 from galip.errors import GalipError, InputError
+from galip.generation.prompts import clean_caption
 
 INDEX = "index.json"
 FORMAT = "galip-shards-1"

@@ -10,8 +10,8 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
 
+from galip.data.protocol import BrokenRecordError, expand
 from galip.data.shards import IMAGE_SUFFIXES, TEXT_SUFFIXES, captions_of, clean_captions
-from galip.data.source import BrokenRecordError, expand
 from galip.errors import GalipError, InputError
 
 # Read by WebDataset: a command, or curl with its retries, or a plain file. Every other scheme is fsspec's.

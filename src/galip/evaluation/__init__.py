@@ -6,29 +6,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from galip.evaluation.comparison import compare as compare
     from galip.evaluation.evaluation import Against as Against
     from galip.evaluation.evaluation import Evaluation as Evaluation
     from galip.evaluation.protocols import PROTOCOLS as PROTOCOLS
     from galip.evaluation.protocols import Protocol as Protocol
     from galip.evaluation.protocols import get_protocol as get_protocol
     from galip.evaluation.protocols import register as register
-    from galip.evaluation.report import write_report as write_report
+    from galip.evaluation.report.comparison import compare as compare
+    from galip.evaluation.report.page import write_report as write_report
     from galip.evaluation.result import Result as Result
     from galip.evaluation.result import read_result as read_result
-    from galip.evaluation.running import evaluate as evaluate
+    from galip.evaluation.runner import evaluate as evaluate
 
 # Imported when they are asked for: the networks that look cost seconds.
 _HOMES = {
     "Against": "evaluation",
     "Evaluation": "evaluation",
-    "evaluate": "running",
-    "compare": "comparison",
+    "evaluate": "runner",
+    "compare": "report.comparison",
     "PROTOCOLS": "protocols",
     "Protocol": "protocols",
     "get_protocol": "protocols",
     "register": "protocols",
-    "write_report": "report",
+    "write_report": "report.page",
     "Result": "result",
     "read_result": "result",
 }

@@ -8,7 +8,7 @@ A bundle is a folder:
   `facts` [M, 4], `PixelFacts` of the reference pictures;
 * `suite_captions.json`: those prompts;
 * `reference.npz`: `mu`, `sigma` and `features` of the reference set, readable by pytorch-fid;
-* `judge/`: the network (`galip.evaluation.extractor_judge`).
+* `judge/`: the network (`galip.evaluation.extractors.judge`).
 """
 
 from __future__ import annotations

@@ -18,33 +18,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from galip.data.source import Pictures, open_source
+from galip.data.protocol import Pictures, open_source
 from galip.data.streaming import StreamedShards
+from galip.distributed import Processes
 from galip.errors import GalipError, InputError
 from galip.evaluation.bundle import Bundle, bundle_of, read_bundle
-from galip.evaluation.extractor_clip import CLIPExtractor
-from galip.evaluation.extractor_judge import JudgeExtractor
-from galip.evaluation.extractors import FeatureExtractor, open_extractor
+from galip.evaluation.extractors.clip import CLIPExtractor
+from galip.evaluation.extractors.judge import JudgeExtractor
+from galip.evaluation.extractors.registry import FeatureExtractor, open_extractor
 from galip.evaluation.features import Progress, look_at_pictures, read_captions
-from galip.evaluation.gathering import SHOWN, Shown, keep_files
+from galip.evaluation.images import Drawn, DrawnByModel, DrawnPictures, at_resolution
 from galip.evaluation.measure import Seen, measure
 from galip.evaluation.memorisation import Memorisation, memorisation
-from galip.evaluation.pictures import Drawn, DrawnByModel, DrawnPictures, at_resolution
 from galip.evaluation.pixel_facts import PixelFacts
 from galip.evaluation.plan import Plan, make_plan, plan_of_pictures
 from galip.evaluation.protocols import METRICS, Protocol
-from galip.evaluation.provenance import machine, versions
 from galip.evaluation.references import RealFeatures
+from galip.evaluation.report.gathering import SHOWN, Shown, keep_files
+from galip.evaluation.report.verdicts import look_for_trouble, of_an_export
 from galip.evaluation.result import ExtractorUsed, Result, write_result
 from galip.evaluation.statistics import read_statistics
 from galip.evaluation.stores import FeatureStore
 from galip.evaluation.suites import Suite, read_suite
-from galip.evaluation.verdicts import look_for_trouble, of_an_export
 from galip.evaluation.weights import same_network
-from galip.models.clip_vision import ClipInput
-from galip.pipeline import GALIPPipeline
-from galip.processes import Processes
-from galip.runtime.caching import cache_folder
+from galip.model_repo.cache import cache_folder
+from galip.models.clip import ClipInput
+from galip.torch_backend.pipeline import GALIPPipeline
+from galip.utils.provenance import machine, versions
 
 _OWN = ("own", "released")
 _PIXELS = "pixels"
@@ -61,7 +61,7 @@ class Against:
     """What a model is measured against, and with what.
 
     Attributes:
-        data: captioned real pictures (`galip.data.source.open_source`); empty where the protocol brings its own.
+        data: captioned real pictures (`galip.data.protocol.open_source`); empty where the protocol brings its own.
         reference: an .npz with statistics of the reference, for protocols that ask for one.
         training: the pictures that the model was trained on, for the memorisation check; empty: no check.
         prompts: prompt suites by name, or files of prompts, beside the protocol's own.
@@ -493,7 +493,7 @@ def open_pictures(name: str, called: str) -> Pictures:
     """Captioned pictures that can be read in any order.
 
     Args:
-        name: what `galip.data.source.open_source` takes.
+        name: what `galip.data.protocol.open_source` takes.
         called: what an error calls them.
 
     Raises:

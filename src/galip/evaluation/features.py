@@ -8,9 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from galip.evaluation.extractors import FeatureExtractor
+from galip.distributed import Processes
+from galip.evaluation.extractors.registry import FeatureExtractor
 from galip.evaluation.stores import FeatureStore
-from galip.processes import Processes
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from galip.evaluation.extractor_clip import CLIPExtractor
-from galip.evaluation.metric_clip_score import clip_cosines
-from galip.evaluation.metric_fid import frechet_from
+from galip.evaluation.extractors.clip import CLIPExtractor
+from galip.evaluation.metrics.clip_score import clip_cosines
+from galip.evaluation.metrics.fid import frechet_from
 from galip.evaluation.statistics import Moments
-from galip.outputs import to_uint8
-from galip.pipeline import GALIPPipeline
-from galip.runtime.engine_pipeline import EnginePipeline
+from galip.generation.onnx_backend import EnginePipeline
+from galip.generation.output import to_uint8
+from galip.torch_backend.pipeline import GALIPPipeline
 
 FEWEST_PICTURES = 256
 """Pictures of each kind at least; captions are drawn with as many seeds as that takes."""

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from galip.errors import GalipError
 from galip.evaluation.intervals import Estimate, bootstrap_mean, bootstrap_ratio
-from galip.evaluation.metric_clip_score import clip_cosines
-from galip.evaluation.metric_diversity import diversity
-from galip.evaluation.metric_fid import frechet_distance, frechet_interval
-from galip.evaluation.metric_kid import kernel_inception_distance
-from galip.evaluation.metric_mmd import gaussian_mmd
-from galip.evaluation.metric_prdc import prdc
-from galip.evaluation.metric_r_precision import right_caption_chances
+from galip.evaluation.metrics.clip_score import clip_cosines
+from galip.evaluation.metrics.diversity import diversity
+from galip.evaluation.metrics.fid import frechet_distance, frechet_interval
+from galip.evaluation.metrics.kid import kernel_inception_distance
+from galip.evaluation.metrics.mmd import gaussian_mmd
+from galip.evaluation.metrics.prdc import prdc
+from galip.evaluation.metrics.r_precision import right_caption_chances
 from galip.evaluation.plan import Asked, Plan
 from galip.evaluation.protocols import MANIFOLD, METRICS, Protocol
 from galip.evaluation.result import Number

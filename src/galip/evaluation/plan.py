@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from galip.data.source import Pictures
+from galip.data.protocol import Pictures
 from galip.errors import InputError
 from galip.evaluation.protocols import Protocol
 from galip.evaluation.suites import Suite

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from galip.data.source import Pictures
-from galip.evaluation.extractors import FeatureExtractor
+from galip.data.protocol import Pictures
+from galip.distributed import Processes
+from galip.evaluation.extractors.registry import FeatureExtractor
 from galip.evaluation.features import Progress, look_at_pictures
-from galip.evaluation.pictures import real_pictures
+from galip.evaluation.images import real_pictures
 from galip.evaluation.stores import FeatureStore
-from galip.processes import Processes
 
 
 class RealFeatures:

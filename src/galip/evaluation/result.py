@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from galip.data.report import write_whole
 from galip.errors import GalipError
+from galip.utils.atomic import write_text
 
 FORMAT = 1
 SAMPLES = "samples.jsonl"
@@ -152,7 +152,7 @@ def write_result(path: Path, result: Result) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")
+        write_text(path, json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")
     except OSError as error:
         raise GalipError(f"{path}: cannot be written ({error.strerror}); name another file") from error
 
@@ -193,7 +193,7 @@ def write_rows(path: Path, rows: Iterable[Sample | NearestRow | PictureScores]) 
         if path.suffix == ".gz":
             _write_compressed(path, lines)
         else:
-            write_whole(path, lines)
+            write_text(path, lines)
     except OSError as error:
         raise GalipError(f"{path}: cannot be written ({error.strerror}); name another file") from error
 

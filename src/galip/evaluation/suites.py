@@ -14,8 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from galip.captions import clean_caption
 from galip.errors import GalipError, InputError
+from galip.generation.prompts import clean_caption
 
 UNSORTED = "prompts"
 """The category of prompts whose file names none."""

@@ -1,6 +1,6 @@
 """GALIP's networks, by the paper's names: tensors in, tensors out."""
 
-from galip.models.clip_vision import FrozenCLIPVision
+from galip.models.clip import FrozenCLIPVision
 from galip.models.discriminator import CLIPFeatureExtractor, ExtractionBlock, MateDiscriminator, QualityAssessor
 from galip.models.generator import BridgeFeaturePredictor, ImageGenerator, MateGenerator, PromptPredictor, UpBlock
 from galip.models.layers import Affine, FusionBlock

@@ -16,7 +16,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from galip.models.clip_vision import ClipInput, FrozenCLIPVision
+from galip.models.clip import ClipInput, FrozenCLIPVision
 from galip.models.layers import LEAKY_SLOPE, Affine, FusionBlock
 
 # What the Bridge-FP's first layer makes its coarse map of.

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from galip.models.clip_vision import FrozenCLIPVision
+from galip.models.clip import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
 from galip.models.generator import MateGenerator
 

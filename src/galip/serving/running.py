@@ -10,12 +10,12 @@ import sys
 import uvicorn
 
 from galip.errors import GalipError
-from galip.serving.addresses import announce, listen
-from galip.serving.app import create_app
-from galip.serving.artist import Order
-from galip.serving.local import LocalBackend
-from galip.serving.metrics import Metrics
-from galip.serving.settings import Settings
+from galip.serving.http.addresses import announce, listen
+from galip.serving.http.app import create_app
+from galip.serving.http.metrics import Metrics
+from galip.serving.http.settings import Settings
+from galip.serving.local.backend import LocalBackend
+from galip.serving.model_worker import Order
 
 
 def run(

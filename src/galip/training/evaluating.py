@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from galip.distributed import Processes
 from galip.errors import GalipError, InputError
 from galip.evaluation.evaluation import Against, Evaluation
-from galip.evaluation.pictures import DrawnByModel
+from galip.evaluation.images import DrawnByModel
 from galip.evaluation.protocols import METRICS, get_protocol
+from galip.generation.noise import noise
 from galip.models.generator import MateGenerator
-from galip.noise import noise
-from galip.pipeline import GALIPPipeline
-from galip.processes import Processes
+from galip.torch_backend.pipeline import GALIPPipeline
 from galip.training.config import TrainConfig
 from galip.training.networks import Networks
 

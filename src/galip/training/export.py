@@ -9,10 +9,10 @@ from pathlib import Path
 
 import galip
 from galip.errors import GalipError
-from galip.model_folder import describe
+from galip.model_repo.folder import describe
 from galip.models.generator import MateGenerator
-from galip.pipeline import GALIPPipeline
-from galip.training.checkpoints import load_checkpoint
+from galip.torch_backend.pipeline import GALIPPipeline
+from galip.training.checkpoint import load_checkpoint
 from galip.training.config import TrainConfig, parse_config
 from galip.training.ema import frozen_copy
 from galip.training.networks import Networks, build_networks

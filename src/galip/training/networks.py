@@ -11,9 +11,9 @@ import torch
 from transformers import CLIPTextModelWithProjection
 
 from galip.errors import GalipError, InputError
-from galip.loading import load_clip, load_t5
-from galip.model_folder import INDEX
-from galip.models.clip_vision import FrozenCLIPVision
+from galip.generation.load import load_clip, load_t5
+from galip.model_repo.folder import INDEX
+from galip.models.clip import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
 from galip.models.generator import MateGenerator
 from galip.models.presets import PRESETS

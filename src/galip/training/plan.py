@@ -11,8 +11,8 @@ from itertools import islice
 import torch
 from torch import nn
 
-from galip.training.recording import PLAIN_STEPS
-from galip.training.trainer import Trainer
+from galip.training.cuda_graph import PLAIN_STEPS
+from galip.training.loop import Trainer
 
 _MEASURED_STEPS = 3
 _GIB = 2**30

@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from galip.data.samples import Batch
+from galip.distributed import Processes
 from galip.models.discriminator import MateDiscriminator
-from galip.processes import Processes
-from galip.training import objective
-from galip.training.chance import Chance, Dice
+from galip.training import losses
 from galip.training.config import LossConfig, TrainConfig
+from galip.training.cuda_graph import Recording
 from galip.training.networks import Networks
 from galip.training.parallel import caption_numbers
-from galip.training.recording import Recording
+from galip.training.rng import Chance, Dice
 from galip.training.tensors import Bundle
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -92,19 +92,19 @@ class DiscriminatorLoss(nn.Module):
             mismatch = None if mismatched is None else discriminator.assess(features, mismatched)
             penalty = r1 = zero
             if penalised:
-                squared_c, squared_e = objective.squared_gradients(real, real_taps, e_real)
+                squared_c, squared_e = losses.squared_gradients(real, real_taps, e_real)
                 if weights.penalty_k:
-                    penalty = objective.penalty_of(
+                    penalty = losses.penalty_of(
                         squared_c, squared_e, weights.penalty_k, weights.penalty_p, weights.penalty_form
                     )
                 if weights.r1:
-                    r1 = objective.r1(squared_c, weights.r1)
+                    r1 = losses.r1(squared_c, weights.r1)
         with torch.autocast(self._device, dtype=self._dtype, enabled=self._dtype != torch.float32):
             fake = discriminator(fake_taps, e).float()
         terms = {
-            "d_real": objective.hinge_real(real),
-            "d_fake": objective.hinge_fake(fake),
-            "d_mismatch": zero if mismatch is None else objective.hinge_fake(mismatch),
+            "d_real": losses.hinge_real(real),
+            "d_fake": losses.hinge_fake(fake),
+            "d_mismatch": zero if mismatch is None else losses.hinge_fake(mismatch),
             "penalty": penalty,
         }
         loss = terms["d_real"] + (terms["d_fake"] + terms["d_mismatch"]) / 2 + penalty + r1
@@ -258,7 +258,7 @@ class GANStep:
         if len(set(numbers)) == 1:
             return None
         vectors = self.processes.gather_rows(e)
-        rows = objective.mismatched(numbers)[self.processes.rank :: self.processes.world]
+        rows = losses.mismatched(numbers)[self.processes.rank :: self.processes.world]
         return vectors[rows]
 
     def _draw_and_look(self, micro: _Micro, more_to_come: bool = False) -> _Drawn:
@@ -295,19 +295,19 @@ class GANStep:
         networks, weights = self.networks, self.config.loss
         with _frozen(self._trained["discriminator"]):  # the gradients of D's weights would be thrown away
             with self._autocast():
-                adversarial = objective.adversarial(networks.discriminator(drawn.taps, micro.sentences.e).float())
-            similarity = objective.similarity(drawn.vectors, micro.sentences.similar)
+                adversarial = losses.adversarial(networks.discriminator(drawn.taps, micro.sentences.e).float())
+            similarity = losses.similarity(drawn.vectors, micro.sentences.similar)
             loss = adversarial - weights.similarity * similarity
             row = {"adversarial": adversarial.detach(), "similarity": similarity.detach()}
             if networks.second is not None and weights.similarity_second:
                 assert micro.sentences.second is not None
                 with self._autocast():
                     vectors = networks.second.vision.embed(drawn.seen)
-                second = objective.similarity(vectors, micro.sentences.second)
+                second = losses.similarity(vectors, micro.sentences.second)
                 loss = loss - weights.similarity_second * second
                 row["similarity_second"] = second.detach()
             if weights.paired:
-                paired, spread = objective.paired(drawn.pictures, self._real(micro), self._draw_again(micro))
+                paired, spread = losses.paired(drawn.pictures, self._real(micro), self._draw_again(micro))
                 loss = loss + weights.paired * (paired - spread)
                 row |= {"paired": paired.detach(), "spread": spread.detach()}
             with self.processes.without_sync(self._draw, more_to_come):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from galip.distributed import Processes
 from galip.models.text import SentenceEncoder
-from galip.processes import Processes
 from galip.training.networks import Networks
 from galip.training.step import Sentences
 

@@ -1,0 +1,91 @@
+"""Names of version 0.1 that have moved: they still work for one release, and warn.
+
+`MODULES` and `NAMES` are the whole list. `install` is called by `galip/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+MODULES = {
+    "galip.arguments": "galip.generation.inputs",
+    "galip.captions": "galip.generation.prompts",
+    "galip.control": "galip.latent",
+    "galip.gallery": "galip.utils.image_io",
+    "galip.loading": "galip.generation.load",
+    "galip.model_folder": "galip.model_repo.folder",
+    "galip.noise": "galip.generation.noise",
+    "galip.outputs": "galip.generation.output",
+    "galip.pipeline": "galip.torch_backend.pipeline",
+    "galip.processes": "galip.distributed",
+}
+"""Old module -> where what it held now lives. A submodule of an old package is looked for under the new one."""
+
+NAMES: dict[str, dict[str, str]] = {}
+"""Module (new name) -> {old name of something in it: new name, or "module:name" where it moved}."""
+
+
+def _moved(name: str) -> str | None:
+    for old, new in MODULES.items():
+        if name == old or name.startswith(old + "."):
+            return new + name[len(old) :]
+    return None
+
+
+class _Alias(importlib.abc.Loader):
+    """Gives the new module under the old name."""
+
+    def __init__(self, new: str) -> None:
+        self.new = new
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        warnings.warn(
+            f"{spec.name} is now {self.new}; the old name goes with the next release", DeprecationWarning, stacklevel=2
+        )
+        new = importlib.import_module(self.new)
+        alias = ModuleType(spec.name, new.__doc__)
+        alias.__dict__["__path__"] = []  # so that `import old.part` asks the finder below
+        alias.__dict__["__getattr__"] = lambda name: getattr(new, name)
+        alias.__dict__["__dir__"] = lambda: dir(new)
+        return alias
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing to run: the new module has been."""
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules of `MODULES` by their old names."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        new = _moved(name)
+        if new is None or importlib.util.find_spec(new) is None:
+            return None
+        return ModuleSpec(name, _Alias(new), is_package=True)
+
+
+def install() -> None:
+    """Let old module names be imported, with a warning."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
+
+
+def renamed(module: str, name: str) -> Any:
+    """What a module's old `name` means now, with a warning; for a module's `__getattr__`.
+
+    Raises:
+        AttributeError: the module never had this name.
+    """
+    new = NAMES.get(module, {}).get(name)
+    if new is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warnings.warn(f"{module}.{name} is now {new}; the old name goes with the next release", DeprecationWarning, 3)
+    home, _, attribute = new.rpartition(":")
+    return getattr(importlib.import_module(home or module), attribute)

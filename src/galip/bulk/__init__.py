@@ -1,0 +1,1 @@
+"""Large offline jobs: captions by the million into shards."""

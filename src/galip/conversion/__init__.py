@@ -1,0 +1,1 @@
+"""The GALIP authors' checkpoints, both ways."""

@@ -1,0 +1,1 @@
+"""Sources of captioned images, written into shards."""

@@ -1,0 +1,124 @@
+"""A picture as it goes into a shard: checked, cut, scaled down if asked for, and encoded only where it must be."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from galip.data.images import decode_rgb
+from galip.data.protocol import BrokenRecordError
+from galip.errors import GalipError, InputError
+
+UNREADABLE, TOO_SMALL, OUTSIDE = "unreadable", "too small", "box outside the picture"
+
+_KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+_LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF", "PPM", "DIB", "TGA", "ICO"})
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """What is asked of pictures.
+
+    Args:
+        shorter_side: scale pictures down so that their shorter side has this many pixels; smaller ones, and all
+            without it, keep their size.
+        min_side: leave pictures out whose shorter side, after cutting, has fewer pixels.
+        quality: of JPEG where a picture is encoded again, 1 to 100.
+
+    Raises:
+        InputError: a value is out of range, or `min_side` is above `shorter_side`.
+    """
+
+    shorter_side: int | None = None
+    min_side: int = 1
+    quality: int = 95
+
+    def __post_init__(self) -> None:
+        if self.shorter_side is not None and self.shorter_side < 1:
+            raise InputError(f"--shorter-side {self.shorter_side}: give a number of pixels")
+        if self.min_side < 1:
+            raise InputError(f"--min-side {self.min_side}: give a number of pixels")
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"--quality {self.quality}: give a JPEG quality from 1 to 100")
+
+    def recorded(self) -> dict[str, Any]:
+        """The options as JSON."""
+        return asdict(self)
+
+
+class UnusableError(GalipError):
+    """A picture is left out; `reason` is one of the reasons that a report counts."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Encoded(NamedTuple):
+    """A picture's bytes, their suffix, and whether they are the original's."""
+
+    content: bytes
+    suffix: str
+    kept: bool
+
+
+def check(content: bytes, options: PictureOptions) -> None:
+    """Decode a picture that stays as it is.
+
+    Raises:
+        UnusableError: it cannot be read, or is too small.
+    """
+    try:
+        picture = decode_rgb(io.BytesIO(content), "picture")
+    except BrokenRecordError as error:
+        raise UnusableError(UNREADABLE) from error
+    if min(picture.size) < options.min_side:
+        raise UnusableError(TOO_SMALL)
+
+
+def encode(content: bytes, options: PictureOptions, box: tuple[int, int, int, int] | None = None) -> Encoded:
+    """Check a picture by decoding all of it, and give the bytes to store.
+
+    The original bytes are kept where they are an RGB JPEG, PNG or WebP that needs no cutting or scaling. Otherwise a
+    picture of a lossless format becomes a PNG and any other a JPEG of full colour resolution.
+
+    Args:
+        content: of the file.
+        options: what is asked of pictures.
+        box: (left, upper, right, lower) in pixels; clipped at the picture's borders.
+
+    Raises:
+        UnusableError: it cannot be read, is too small, or lies outside the box.
+    """
+    try:
+        picture = decode_rgb(io.BytesIO(content), "picture")
+        with Image.open(io.BytesIO(content)) as opened:
+            kind, plain = opened.format, opened.mode == "RGB" and "transparency" not in opened.info
+            plain = plain and getattr(opened, "n_frames", 1) == 1
+    except BrokenRecordError as error:
+        raise UnusableError(UNREADABLE) from error
+    if box is not None:
+        left, upper = max(0, box[0]), max(0, box[1])
+        right, lower = min(picture.width, box[2]), min(picture.height, box[3])
+        if left >= right or upper >= lower:
+            raise UnusableError(OUTSIDE)
+        picture = picture.crop((left, upper, right, lower))
+    if min(picture.size) < options.min_side:
+        raise UnusableError(TOO_SMALL)
+    scaled = options.shorter_side is not None and min(picture.size) > options.shorter_side
+    if plain and kind in _KEPT and box is None and not scaled:
+        return Encoded(content, _KEPT[kind], kept=True)
+    if scaled and options.shorter_side is not None:
+        scale = options.shorter_side / min(picture.size)
+        wanted = [max(options.shorter_side, round(side * scale)) for side in picture.size]
+        picture = picture.resize((wanted[0], wanted[1]), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    if kind in _LOSSLESS:
+        picture.save(buffer, "PNG")
+        return Encoded(buffer.getvalue(), "png", kept=False)
+    # 4:4:4: halved colour resolution shows at the sizes that models are trained on.
+    picture.save(buffer, "JPEG", quality=options.quality, subsampling=0)
+    return Encoded(buffer.getvalue(), "jpg", kept=False)

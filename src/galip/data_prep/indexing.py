@@ -1,0 +1,126 @@
+"""`galip data prepare cc3m|cc12m --in-place`: tars made elsewhere become a shard folder, and stay as they are.
+
+Beside each tar come the places of its usable records, in the end `index.json` and `report.json`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from galip.data.shards import RECORDS_SUFFIX, captions_of, clean_captions, scan_tar
+from galip.data_prep.base import TRAIN, Source
+from galip.data_prep.encoding import PictureOptions, UnusableError, check
+from galip.data_prep.parallel import Tick, work_on
+from galip.data_prep.report import Tally
+from galip.data_prep.tars import BROKEN_TAR, BROKEN_TEXT, TarBlock, without_text
+from galip.data_prep.unfinished import plan_of, under_way
+from galip.data_prep.writing import (
+    NO_CAPTION,
+    expected,
+    nothing_usable,
+    read_report,
+    report_of,
+    size_and_hash,
+    tally_of,
+    write_index,
+)
+from galip.errors import GalipError, InputError
+from galip.utils.atomic import write_json
+
+
+@dataclass(frozen=True)
+class TarTask:
+    """A tar to describe: what a worker process is sent."""
+
+    block: TarBlock
+    number: int
+    folder: Path
+    pictures: PictureOptions
+
+
+def index_in_place(source: Source, root: Path, pictures: PictureOptions, workers: int = 1) -> dict[str, Any]:
+    """Describe the tars of a folder; interrupted, the same call goes on with those that are left.
+
+    Args:
+        source: from `galip.data_prep.tars.tars`, with `in_place`.
+        root: the folder of the tars.
+        pictures: of its values, `min_side` counts.
+        workers: processes.
+
+    Returns:
+        What `report.json` holds.
+
+    Raises:
+        GalipError: the folder was described otherwise or has changed since, or has no usable record.
+    """
+    plan = plan_of(source, {"min_side": pictures.min_side})
+    with under_way(root, plan, in_place=True) as state:
+        if state is None:
+            return read_report(root)
+        tasks = [
+            TarTask(block, number, state.folder, pictures)
+            for number, block in enumerate(source.blocks)
+            if isinstance(block, TarBlock) and not state.done(number)
+        ]
+        for _ in work_on(index_tar, tasks, min(workers, len(tasks)), expected(source, tasks), "checking"):
+            pass
+        tally = tally_of(source, state)
+        done = [state.done(number) for number in range(len(source.blocks))]
+        shards = [shard for block in done if block for shard in block["shards"].get(TRAIN, ())]
+        if not shards:
+            state.abandon()
+            raise GalipError(nothing_usable(source, tally))
+        write_index(root, state, TRAIN, shards)
+        report = report_of(plan, {TRAIN: shards}, tally, source)
+        state.finish(report)
+        return report
+
+
+def index_tar(task: TarTask, tick: Tick) -> None:
+    """Check the records of one tar, write their places beside it, then the record that it is done."""
+    (tar,) = task.block.tars
+    tally = Tally()
+    places, captions = _usable(tar, task.pictures, tally, tick)
+    shards = {}
+    if places:
+        write_json(tar.with_suffix(RECORDS_SUFFIX), {"records": places}, indent=None, begin_in=task.folder)
+        shard = {"file": tar.name, "records": len(places), "captions": captions}
+        shards[TRAIN] = [shard | size_and_hash(tar)]
+    write_json(task.folder / f"{task.number:05d}.json", {"shards": shards, "tally": asdict(tally)})
+
+
+def _usable(tar: Path, pictures: PictureOptions, tally: Tally, tick: Tick) -> tuple[list[Any], int]:
+    """(places, captions) of the records that can be used."""
+    try:
+        places = scan_tar(tar)
+    except GalipError:
+        tally.skip(BROKEN_TAR, tar.name)
+        return [], 0
+    for skipped in without_text(tar, {place.key for place in places}):
+        tally.skip(*skipped)
+    kept, count = [], 0
+    with tar.open("rb") as file:
+        for place in places:
+            tick()
+            name = f"{tar.name}: {place.key}"
+            file.seek(place.text_offset)
+            try:
+                raw = captions_of(file.read(place.text_size), place.text_suffix)
+                captions = clean_captions(raw)
+                tally.captions_dropped += len(raw) - len(captions)
+                if not captions:
+                    tally.skip(NO_CAPTION, name)
+                    continue
+                file.seek(place.image_offset)
+                check(file.read(place.image_size), pictures)
+            except InputError:
+                tally.skip(BROKEN_TEXT, name)
+            except UnusableError as error:
+                tally.skip(error.reason, name)
+            else:
+                kept.append(place)
+                count += len(captions)
+    tally.kept += len(kept)
+    return kept, count

@@ -1,0 +1,307 @@
+"""`galip data inspect`: what is in shards, tars or a plain folder, and what in them is broken."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from galip.data.images import decode_rgb
+from galip.data.protocol import BrokenRecordError, open_source, spread
+from galip.data.shard_set import ShardSet
+from galip.data.shards import INDEX, clean_captions, scan_tar
+from galip.data_prep.base import Item, WritingOptions
+from galip.data_prep.encoding import UNREADABLE
+from galip.data_prep.folder import folder
+from galip.data_prep.parallel import Tick, work_on
+from galip.data_prep.report import EXAMPLES, counted
+from galip.data_prep.tars import without_text
+from galip.data_prep.writing import MISSING, NO_CAPTION, size_and_hash
+from galip.errors import GalipError
+from galip.utils.image_io import contact_sheet, save_png
+
+SMALL = 256
+"""Pictures with a shorter side below this many pixels are counted."""
+
+_WORDS, _ON_SHEET, _FEWEST = 40, 49, 200
+_WORD = re.compile(r"\w[\w'’-]*")
+_COMMON = frozenset("a an and are as at be by for from has in is it its of on or that the this to was with".split())
+
+
+@dataclass
+class Facts:
+    """What was found in one folder.
+
+    Attributes:
+        sizes: (width, height) in pixels.
+        captions: how many a picture has.
+        lengths: words of a caption.
+        words: in lower case, without the commonest of English.
+        broken: records that cannot be used, "name: why".
+        damaged: shards that cannot be read or are not what their index says, and why.
+        verified: shards whose hashes are right.
+    """
+
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    captions: Counter[int] = field(default_factory=Counter)
+    lengths: Counter[int] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+    verified: int = 0
+
+    def add(self, other: Facts) -> None:
+        """Add what was found in another part of the folder."""
+        for name in ("sizes", "captions", "lengths", "words"):
+            getattr(self, name).update(getattr(other, name))
+        self.broken += other.broken
+        self.damaged |= other.damaged
+        self.verified += other.verified
+
+    @property
+    def pictures(self) -> int:
+        """Pictures that can be used."""
+        return sum(self.sizes.values())
+
+    @property
+    def broken_count(self) -> int:
+        """Records and shards that are not right."""
+        return len(self.broken) + len(self.damaged)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for a file."""
+        sides = [Counter[int](), Counter[int](), Counter[int]()]
+        for (width, height), count in self.sizes.items():
+            for side, value in zip(sides, (width, height, min(width, height)), strict=True):
+                side[value] += count
+        small = sum(count for side, count in sides[2].items() if side < SMALL)
+        return {
+            "pictures": self.pictures,
+            "captions": sum(number * count for number, count in self.captions.items()),
+            "width": _spread_of(sides[0]),
+            "height": _spread_of(sides[1]),
+            "shorter side": _spread_of(sides[2]),
+            f"share with a shorter side below {SMALL}": small / max(1, self.pictures),
+            "captions per picture": _spread_of(self.captions),
+            "words per caption": _spread_of(self.lengths),
+            "most frequent words": dict(sorted(self.words.items(), key=lambda pair: (-pair[1], pair[0]))[:_WORDS]),
+            "shards verified": self.verified,
+            "shards damaged": self.damaged,
+            "broken records": self.broken,
+        }
+
+
+class _Pictures(Protocol):
+    """What is looked at: part of `galip.data.protocol.Pictures`."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, number: int, /) -> tuple[Image.Image, tuple[str, ...]]: ...
+
+    def name_of(self, number: int, /) -> str: ...
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A plain folder; unlike training's own reader it opens where pictures are broken or missing."""
+
+    items: tuple[Item, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(self, number: int) -> tuple[Image.Image, tuple[str, ...]]:
+        item = self.items[number]
+        assert isinstance(item.picture, Path)
+        if not (captions := clean_captions(item.captions)):
+            raise BrokenRecordError(item.name, NO_CAPTION)
+        if not item.picture.is_file():
+            raise BrokenRecordError(item.name, MISSING)
+        return decode_rgb(item.picture, item.name), captions
+
+    def name_of(self, number: int) -> str:
+        return self.items[number].name
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A part to look at: what a worker process is sent."""
+
+    pictures: _Pictures
+    numbers: range
+    place: int
+
+
+def inspect(path: Path, workers: int = 1) -> dict[str, Facts]:
+    """Read every picture and caption, and compare shards with their index.
+
+    Args:
+        path: a shard folder, a folder of such (train/, validation/), tars or one tar, or a plain folder.
+        workers: processes.
+
+    Returns:
+        What was found, by the name of the folder.
+
+    Raises:
+        GalipError: there is nothing at `path`, or nothing with captions.
+    """
+    return {part.resolve().name: _inspect(part, workers) for part in parts_of(path)}
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The shard folders inside a folder that is none itself, else the path alone."""
+    if not path.exists():
+        raise GalipError(f"{path}: not there; name shards, tars or a folder of pictures on this machine")
+    inside = sorted(index.parent for index in path.glob(f"*/{INDEX}"))
+    return inside if inside and not (path / INDEX).exists() else [path]
+
+
+def write_sheet(path: Path, sheet: Path) -> None:
+    """Write a contact sheet of pictures from all over `path`, each with its first caption.
+
+    Raises:
+        GalipError: no picture can be read.
+    """
+    shown = []
+    for part in parts_of(path):
+        pictures = _opened(part)[0]
+        for number in spread(_ON_SHEET // len(parts_of(path)), len(pictures)):
+            try:
+                picture, captions = pictures.read(number)
+            except BrokenRecordError:
+                continue
+            note = f"{picture.width} x {picture.height}, {counted(len(captions), 'caption')}"
+            picture.thumbnail((SMALL, SMALL))
+            shown.append((picture, captions[0], note))
+    if not shown:
+        raise GalipError(f"{path}: no picture for the contact sheet can be read")
+    save_png(contact_sheet(shown), sheet)
+
+
+def described(found: dict[str, Facts]) -> Iterator[str]:
+    """The lines that the command prints."""
+    for name, facts in found.items():
+        values = facts.as_json()
+        yield f"{name}: {counted(values['pictures'], 'picture')}, {counted(values['captions'], 'caption')}"
+        for what, unit in (("width", " px"), ("height", " px"), ("shorter side", " px")):
+            yield f"  {what}: {_words_of(values[what], unit)}"
+        yield f"  shorter side below {SMALL} px: {values[f'share with a shorter side below {SMALL}']:.1%}"
+        for what in ("captions per picture", "words per caption"):
+            yield f"  {what}: {_words_of(values[what])}"
+        words = list(values["most frequent words"].items())[:20]
+        yield f"  most frequent words: {', '.join(f'{word} {count:,}' for word, count in words)}"
+        if facts.verified or facts.damaged:
+            yield f"  shards as their index says: {facts.verified:,} of {facts.verified + len(facts.damaged):,}"
+        damaged = [f"{tar}: {why}" for tar, why in sorted(facts.damaged.items())]
+        for what, lines in (("damaged shards", damaged), ("broken records", facts.broken)):
+            yield f"  {what}: {len(lines):,}"
+            yield from (f"    {line}" for line in lines[:EXAMPLES])
+            if len(lines) > EXAMPLES:
+                yield "    ... (--json lists them all)"
+
+
+def _inspect(part: Path, workers: int) -> Facts:
+    facts = Facts()
+    pictures, facts.broken, facts.damaged = _opened(part)
+    count = max(_FEWEST, math.ceil(len(pictures) / (8 * workers)))
+    ranges = [range(start, min(start + count, len(pictures))) for start in range(0, len(pictures), count)]
+    looks = [_look_at(pictures, numbers, place) for place, numbers in enumerate(ranges)]
+    results = work_on(look, looks, min(workers, len(looks)), len(pictures), f"reading {part.name}")
+    # In the order of the records, whoever was first.
+    for _, result in sorted(results, key=lambda pair: pair[0]):
+        facts.add(result)
+    if (part / INDEX).exists():
+        shards = json.loads((part / INDEX).read_text(encoding="utf-8"))["shards"]
+        tasks = [(part / shard["file"], shard) for shard in shards]
+        for name, why in work_on(verify, tasks, min(workers, len(tasks)), len(tasks), f"verifying {part.name}"):
+            if why:
+                facts.damaged[name] = why
+            else:
+                facts.verified += 1
+    return facts
+
+
+def _opened(part: Path) -> tuple[_Pictures, list[str], dict[str, str]]:
+    """What is there, and what is known of broken records and damaged shards before anything is read."""
+    tars = [part] if part.is_file() else sorted(part.glob("*.tar"))
+    if tars or (part / INDEX).exists():
+        pictures = open_source(str(part))
+        assert isinstance(pictures, ShardSet)
+        broken = []
+        damaged = {Path(name).name: why for name, why in pictures.broken_shards.items()}
+        if not (part / INDEX).exists():
+            for tar in tars:
+                if tar.name not in damaged:
+                    complete = {place.key for place in scan_tar(tar)}
+                    broken += [f"{skipped.name}: {skipped.reason}" for skipped in without_text(tar, complete)]
+        return pictures, broken, damaged
+    source = folder(part, WritingOptions())
+    items = tuple(item for block in source.blocks for item in block.items() if isinstance(item, Item))
+    return _Listed(items), [f"{skipped.name}: {skipped.reason}" for skipped in source.skipped], {}
+
+
+def _look_at(pictures: _Pictures, numbers: range, place: int) -> _Look:
+    if isinstance(pictures, _Listed):  # a process is sent its own items only
+        return _Look(_Listed(pictures.items[numbers.start : numbers.stop]), range(len(numbers)), place)
+    return _Look(pictures, numbers, place)
+
+
+def look(task: _Look, tick: Tick) -> tuple[int, Facts]:
+    """Read some records: the place of the part, and what was found."""
+    facts = Facts()
+    for number in task.numbers:
+        tick()
+        try:
+            picture, captions = task.pictures.read(number)
+        except BrokenRecordError as error:
+            if error.shard:  # thousands of records, one cause
+                facts.damaged[Path(error.shard).name] = error.why
+            else:
+                facts.broken.append(str(error))
+            continue
+        facts.sizes[picture.size] += 1
+        facts.captions[len(captions)] += 1
+        for caption in captions:
+            facts.lengths[len(caption.split())] += 1
+            facts.words.update(word for word in _WORD.findall(caption.lower()) if word not in _COMMON)
+    return task.place, facts
+
+
+def verify(task: tuple[Path, dict[str, Any]], tick: Tick) -> tuple[str, str | None]:
+    """Compare a tar with its row in the index: its name, and None or what is wrong with it."""
+    path, expected = task
+    tick()
+    try:
+        found = size_and_hash(path)
+    except OSError as error:
+        return path.name, f"{UNREADABLE} ({error.strerror})"
+    for what in ("bytes", "sha256"):
+        if found[what] != expected[what]:
+            return path.name, f"its {what} is {found[what]}, the index says {expected[what]}"
+    return path.name, None
+
+
+def _spread_of(counts: Counter[int]) -> dict[str, float]:
+    """Smallest, median and largest of numbers that occur so often; nothing where there are none."""
+    total = sum(counts.values())
+    if not total:
+        return {}
+    ordered, seen = sorted(counts.items()), 0
+    middle = ordered[-1][0]
+    for value, count in ordered:
+        seen += count
+        if 2 * seen >= total:
+            middle = value
+            break
+    return {"min": ordered[0][0], "median": middle, "max": ordered[-1][0]}
+
+
+def _words_of(spread_: dict[str, float], unit: str = "") -> str:
+    return ", ".join(f"{name} {value:,}{unit}" for name, value in spread_.items()) or "none"

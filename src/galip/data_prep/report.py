@@ -1,0 +1,77 @@
+"""What became of the pictures of a source: counts, what was left out and why, and how a person is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = 20
+"""So many names are given for each reason to leave pictures out."""
+
+REPORT = "report.json"
+
+
+@dataclass
+class Tally:
+    """Counts of one block, or of many added up.
+
+    Attributes:
+        skipped: by reason, how many and the first names.
+        kept: pictures whose bytes are the original's.
+        encoded: pictures that were encoded again.
+        captions_dropped: captions that hold nothing, or no text.
+    """
+
+    skipped: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kept: int = 0
+    encoded: int = 0
+    captions_dropped: int = 0
+
+    def skip(self, reason: str, name: str) -> None:
+        """Count a picture that is left out."""
+        self._skip(reason, 1, [name])
+
+    def add(self, other: Tally) -> None:
+        """Add the counts of what comes after."""
+        for reason, found in other.skipped.items():
+            self._skip(reason, found["count"], found["examples"])
+        self.kept += other.kept
+        self.encoded += other.encoded
+        self.captions_dropped += other.captions_dropped
+
+    def _skip(self, reason: str, count: int, names: list[str]) -> None:
+        entry = self.skipped.setdefault(reason, {"count": 0, "examples": []})
+        entry["count"] += count
+        entry["examples"] += names[: EXAMPLES - len(entry["examples"])]
+
+
+def summary(report: dict[str, Any], out: Path) -> Iterator[str]:
+    """The lines that the command prints at the end.
+
+    Args:
+        report: what `report.json` holds.
+        out: the folder that it lies in.
+    """
+    splits = report["splits"]
+    records, captions = (sum(split[what] for split in splits.values()) for what in ("records", "captions"))
+    yield f"{out}: {counted(records, 'picture')} with {counted(captions, 'caption')}"
+    for name, split in splits.items():
+        yield (
+            f"  {name}: {counted(split['records'], 'picture')}, {counted(split['captions'], 'caption')}, "
+            f"{counted(split['shards'], 'shard')}, {split['bytes'] / 1e6:,.1f} MB"
+        )
+    if report["encoded"]:
+        yield f"encoded again: {report['encoded']:,}; kept as they were: {report['kept']:,}"
+    if report["captions_dropped"]:
+        yield f"captions that hold no text, dropped: {report['captions_dropped']:,}"
+    for reason, found in report["skipped"].items():
+        names = ", ".join(found["examples"][:3]) + (", ..." if found["count"] > 3 else "")
+        yield f"skipped, {reason}: {found['count']:,} ({names})"
+    yield ("nothing was skipped" if not report["skipped"] else "more names") + f": {out / REPORT}"
+
+
+def counted(number: int, noun: str) -> str:
+    """The number 1 and the noun "shard" are "1 shard"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,285 @@
+"""`galip data prepare`: items -> shards, in parallel, resumable, the same bytes whoever wrote them and how often begun.
+
+Every block becomes shards of its own, so that blocks need nothing of each other. They get their final names, numbered
+without gaps, when all are finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from galip.data.shards import FORMAT, INDEX, RECORDS_SUFFIX, clean_captions, scan_tar
+from galip.data_prep.base import Block, Item, Skipped, Source, WritingOptions
+from galip.data_prep.encoding import UNREADABLE, UnusableError, encode
+from galip.data_prep.parallel import Tick, work_on
+from galip.data_prep.report import Tally
+from galip.data_prep.unfinished import Unfinished, plan_of, under_way
+from galip.errors import GalipError
+from galip.utils.atomic import write_json
+
+MISSING, NO_CAPTION = "missing file", "no caption"
+
+_TAR_BLOCK, _TAR_RECORD = 512, 10240  # members begin at multiples of the first, a tar's size is one of the second
+
+
+@dataclass(frozen=True)
+class Task:
+    """A block to write: what a worker process is sent."""
+
+    block: Block
+    number: int
+    folder: Path
+    writing: WritingOptions
+
+
+def prepare(source: Source, out: Path, writing: WritingOptions, workers: int = 1) -> dict[str, Any]:
+    """Write the shards of a source, one folder for each split, and a report.
+
+    Interrupted at any moment, the same call goes on from the shards that are finished. The result does not depend on
+    interruptions or on the number of workers.
+
+    Args:
+        source: what to write.
+        out: the folder that gets OUT/SPLIT/ and OUT/report.json.
+        writing: size of shards, and how pictures are checked and encoded.
+        workers: processes.
+
+    Returns:
+        What `report.json` holds.
+
+    Raises:
+        GalipError: `out` holds something else or was made otherwise, or the source has no usable picture at all.
+    """
+    plan = plan_of(source, writing.recorded())
+    with under_way(out, plan) as state:
+        if state is None:
+            return read_report(out)
+        tasks = [Task(block, n, state.folder, writing) for n, block in enumerate(source.blocks) if not state.done(n)]
+        for _ in work_on(write_block, tasks, min(workers, len(tasks)), expected(source, tasks), "writing"):
+            pass
+        return _finish(state, source)
+
+
+def read_report(out: Path) -> dict[str, Any]:
+    """The report of a finished folder."""
+    found: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+def expected(source: Source, tasks: list[Any]) -> int | None:
+    """How many pictures the tasks' blocks hold; None if one of them does not know."""
+    counts = [task.block.expected for task in tasks]
+    return sum(filter(None, counts)) if None not in counts else None
+
+
+def _finish(state: Unfinished, source: Source) -> dict[str, Any]:
+    """Final names, indices, report. Every step may have been taken already by a command that was killed."""
+    tally = tally_of(source, state)
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for number in range(len(source.blocks)):
+        done = state.done(number)
+        assert done is not None
+        for split, shards in done["shards"].items():
+            splits.setdefault(split, []).extend(shards)
+    if not splits:
+        state.abandon()
+        raise GalipError(nothing_usable(source, tally))
+    for split, shards in splits.items():
+        folder = state.out / split
+        folder.mkdir(exist_ok=True)
+        for number, shard in enumerate(shards):
+            name = f"shard-{number:05d}"
+            for suffix in (RECORDS_SUFFIX, ".tar"):
+                part = state.folder / (shard["file"] + suffix)
+                if part.exists():
+                    part.replace(folder / (name + suffix))
+            shard["file"] = name + ".tar"
+        write_index(folder, state, split, shards)
+    report = report_of(state.plan, splits, tally, source)
+    state.finish(report)
+    return report
+
+
+def tally_of(source: Source, state: Unfinished) -> Tally:
+    """All counts of a preparation whose blocks are done."""
+    tally = Tally()
+    for skipped in source.skipped:
+        tally.skip(skipped.reason, skipped.name)
+    for number in range(len(source.blocks)):
+        done = state.done(number)
+        assert done is not None
+        tally.add(Tally(**done["tally"]))
+    return tally
+
+
+def nothing_usable(source: Source, tally: Tally) -> str:
+    """What is said where every picture was left out."""
+    why = "; ".join(
+        f"{reason}: {found['count']:,} ({', '.join(found['examples'][:3])})" for reason, found in tally.skipped.items()
+    )
+    return f"{source.name}: none of its pictures can be used, nothing is written: {why}"
+
+
+def write_index(folder: Path, state: Unfinished, split: str, shards: list[dict[str, Any]]) -> None:
+    """`index.json`, the file that makes a shard folder complete."""
+    index = {
+        "format": FORMAT,
+        "source": state.plan["source"],
+        "split": split,
+        "records": sum(shard["records"] for shard in shards),
+        "captions": sum(shard["captions"] for shard in shards),
+        "options": state.plan["options"],
+        "shards": shards,
+    }
+    write_json(folder / INDEX, index, begin_in=state.folder)
+
+
+def report_of(
+    plan: dict[str, Any], splits: dict[str, list[dict[str, Any]]], tally: Tally, source: Source
+) -> dict[str, Any]:
+    """What `report.json` holds: the plan, sizes of splits, what was skipped, notes of the source."""
+    sums = {
+        split: {
+            **{what: sum(shard[what] for shard in shards) for what in ("records", "captions")},
+            "shards": len(shards),
+            "bytes": sum(shard["bytes"] for shard in shards),
+        }
+        for split, shards in splits.items()
+    }
+    return {**plan, "splits": sums, **asdict(tally), "notes": source.notes}
+
+
+def write_block(task: Task, tick: Tick) -> None:
+    """Write the shards of one block beside each other, then the record that it is done."""
+    tally = Tally()
+    shards: dict[str, _Shards] = {}
+    try:
+        for item in task.block.items():
+            if isinstance(item, Skipped):
+                tally.skip(item.reason, item.name)
+            elif record := _record(item, task.writing, tally):
+                if item.split not in shards:
+                    shards[item.split] = _Shards(task.folder, f"{task.number:05d}-{item.split}", task.writing)
+                shards[item.split].add(*record)
+            tick()
+        files = {split: written.close() for split, written in shards.items()}
+    finally:
+        for written in shards.values():
+            written.discard()
+    write_json(task.folder / f"{task.number:05d}.json", {"shards": files, "tally": asdict(tally)})
+
+
+def _record(item: Item, writing: WritingOptions, tally: Tally) -> tuple[str, str, bytes, bytes, int] | None:
+    """(key, image suffix, image, text, captions) of an item; None, and counted, where it cannot be used."""
+    captions = [caption for caption in item.captions if clean_captions([caption])]
+    tally.captions_dropped += len(item.captions) - len(captions)
+    if not captions:
+        tally.skip(NO_CAPTION, item.name)
+        return None
+    try:
+        content = item.picture if isinstance(item.picture, bytes) else item.picture.read_bytes()
+        encoded = encode(content, writing.pictures, item.box)
+    except OSError as error:
+        tally.skip(MISSING if isinstance(error, FileNotFoundError) else UNREADABLE, item.name)
+        return None
+    except UnusableError as error:
+        tally.skip(error.reason, item.name)
+        return None
+    if encoded.kept:
+        tally.kept += 1
+    else:
+        tally.encoded += 1
+    text = json.dumps({"captions": captions, **item.extra}, ensure_ascii=False).encode()
+    return item.key, encoded.suffix, encoded.content, text, len(captions)
+
+
+@dataclass
+class _Shards:
+    """The shards of one block and split, one after the other, none above the bound."""
+
+    folder: Path
+    name: str
+    writing: WritingOptions
+    finished: list[dict[str, Any]] = field(default_factory=list)
+    _file: BinaryIO | None = None
+    _tar: tarfile.TarFile | None = None
+    _bytes: int = 0
+    _records: int = 0
+    _captions: int = 0
+
+    def add(self, key: str, suffix: str, image: bytes, text: bytes, captions: int) -> None:
+        members = ((f"{key}.{suffix}", image), (f"{key}.json", text))
+        size = sum(_TAR_BLOCK + _up(len(content), _TAR_BLOCK) for _, content in members)
+        if self._tar and _up(self._bytes + size + 2 * _TAR_BLOCK, _TAR_RECORD) > self.writing.shard_bytes:
+            self._end()
+        if self._tar is None:
+            self._file = self._unfinished.open("wb")
+            self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
+            self._bytes = self._records = self._captions = 0
+        for name, content in members:
+            member = tarfile.TarInfo(name)  # time, owner and rights are the same for all
+            member.size = len(content)
+            self._tar.addfile(member, io.BytesIO(content))
+        self._bytes += size
+        self._records += 1
+        self._captions += captions
+
+    def close(self) -> list[dict[str, Any]]:
+        """End the last shard; the shards as an index lists them, but without ".tar"."""
+        if self._tar is not None:
+            self._end()
+        return self.finished
+
+    def discard(self) -> None:
+        """Remove what was begun and not finished."""
+        if self._file is not None:
+            self._file.close()
+            self._unfinished.unlink(missing_ok=True)
+
+    @property
+    def _unfinished(self) -> Path:
+        return self.folder / f".{self.name}.{os.getpid()}.part"
+
+    def _end(self) -> None:
+        assert self._tar is not None and self._file is not None
+        self._tar.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._tar = self._file = None
+        name = f"{self.name}-{len(self.finished):03d}"
+        write_records(self._unfinished, self.folder / (name + RECORDS_SUFFIX))
+        shard = {"file": name, "records": self._records, "captions": self._captions}
+        self.finished.append(shard | size_and_hash(self._unfinished))
+        self._unfinished.replace(self.folder / (name + ".tar"))
+
+
+def write_records(tar: Path, path: Path) -> None:
+    """The places of a tar's records, for random access."""
+    write_json(path, {"records": scan_tar(tar)}, indent=None)
+
+
+def size_and_hash(path: Path) -> dict[str, Any]:
+    """{"bytes", "sha256"} of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in _blocks_of(file):
+            digest.update(block)
+        return {"bytes": file.tell(), "sha256": digest.hexdigest()}
+
+
+def _blocks_of(file: BinaryIO) -> Iterator[bytes]:
+    while block := file.read(1 << 20):
+        yield block
+
+
+def _up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit

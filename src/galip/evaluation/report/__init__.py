@@ -1,0 +1,1 @@
+"""What a reader of results sees: comparisons, pages, plots, flags."""

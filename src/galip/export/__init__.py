@@ -1,0 +1,1 @@
+"""Networks to graphs that run without torch."""

@@ -1,0 +1,1 @@
+"""Generating images: the call, its inputs, outputs and engines. Needs no torch."""

@@ -1,0 +1,82 @@
+"""Pictures that a person brings, as the generator would have drawn them: RGB, square, of its side."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from galip.errors import GalipError, InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Fit = Literal["crop", "pad"]
+
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+_SHOWN_AS = {"PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
+"""Modes with transparency that a PNG cannot hold."""
+
+
+def as_target(picture: Image | str | Path, side: int, fit: Fit = "crop") -> Image:
+    """A picture of any size and mode as the generator's: EXIF rotation applied, white under transparency.
+
+    Args:
+        picture: an image, or a file.
+        side: of the result, in pixels.
+        fit: what becomes of a picture that is not square: "crop" keeps the square in its middle, as training does;
+            "pad" keeps all of it, on white.
+
+    Returns:
+        8-bit RGB, side x side.
+
+    Raises:
+        InputError: it is neither an image nor a file, or `fit` is unknown.
+        GalipError: the file cannot be read as a picture.
+    """
+    from PIL import Image
+
+    from galip.data.images import decode_rgb, resize_and_crop
+    from galip.data.protocol import BrokenRecordError
+
+    if fit not in get_args(Fit):
+        raise InputError(f"fit {fit!r}: use one of {', '.join(map(repr, get_args(Fit)))}")
+    if isinstance(picture, str | Path):
+        if not Path(picture).is_file():
+            raise InputError(f"{picture}: there is no such file; name a picture")
+        try:
+            rgb = decode_rgb(Path(picture), str(picture))
+        except BrokenRecordError as error:
+            raise GalipError(f"{picture}: {error.why.partition(';')[0]}; give a PNG, JPEG or WebP file") from error
+    elif isinstance(picture, Image.Image):
+        rgb = decode_rgb(_as_file(picture), "the picture")
+    else:
+        raise InputError(f"the picture is a {type(picture).__name__}: give a PIL image or a file's name")
+    if fit == "pad" and rgb.width != rgb.height:
+        longer = max(rgb.size)
+        square = Image.new("RGB", (longer, longer), "white")
+        square.paste(rgb, ((longer - rgb.width) // 2, (longer - rgb.height) // 2))
+        rgb = square
+    return resize_and_crop(rgb, side, side, (0.5, 0.5))
+
+
+def _as_file(picture: Image) -> Any:
+    """An image that is open already as a PNG in memory, so that there is one way from pictures to RGB."""
+    import numpy as np
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    exif = picture.getexif()
+    kept = picture
+    if picture.mode == "I":  # what a 16-bit picture was opened as by older Pillows
+        kept = Image.fromarray(np.clip(np.asarray(picture), 0, 2**16 - 1).astype(np.uint16))
+    elif picture.mode not in _PNG_MODES:
+        try:
+            kept = picture.convert(_SHOWN_AS.get(picture.mode, "RGB"))
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"the picture is of mode {picture.mode}, which has no one way to RGB; convert it"
+            ) from error
+    kept.save(buffer, "PNG", exif=exif, compress_level=0)
+    buffer.seek(0)
+    return buffer

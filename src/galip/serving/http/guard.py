@@ -1,0 +1,168 @@
+"""What stands before the app: bounded bodies, an eye on clients that go away, keys, headers, metrics.
+
+All of it is plain ASGI: the usual middleware classes of web frameworks hide that a client has gone away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from galip.serving.http.metrics import Metrics
+from galip.serving.http.problems import RequestError
+from galip.serving.http.settings import Settings
+
+_GONE = 499  # as nginx notes it
+
+_PAGE_POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
+)
+# The page about the API is Swagger's own, which sets styles of elements from its script.
+_DOCS_POLICY = _PAGE_POLICY + "; style-src 'self' 'unsafe-inline'"
+
+_OPEN = ("/", "/static", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/images/files")
+"""What needs no key: pages without anything drawn, what machines ask, and links that are secrets themselves."""
+
+
+class Guard:
+    """The outermost layer of the app.
+
+    Args:
+        app: what is guarded.
+        settings: limits and keys.
+        metrics: where requests are counted.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app, self._settings, self._metrics = app, settings, metrics
+        self._keys = [_digest(key) for key in settings.api_keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self._metrics.begun()
+        begun, status, endpoint = time.monotonic(), _GONE, "refused"
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), *_headers(scope["path"])]
+            await send(message)
+
+        try:
+            try:
+                self._check_key(scope)
+                body = await self._body(scope, receive)
+            except RequestError as problem:
+                await problem.response()(scope, receive, watched)
+                return
+            if body is None:
+                return
+            endpoint = "unknown"
+            await self._answer(scope, body, receive, watched)
+        finally:
+            endpoint = getattr(scope.get("route"), "path", endpoint)
+            self._metrics.answered(endpoint, status, time.monotonic() - begun)
+
+    def _check_key(self, scope: Scope) -> None:
+        if (
+            not self._keys
+            or scope["method"] == "OPTIONS"
+            or _is_open(scope["path"].removeprefix(scope.get("root_path", "")))
+        ):
+            return
+        kind, _, key = _header(scope, b"authorization").partition(" ")
+        given = _digest(key.strip()) if kind.lower() == "bearer" else ""
+        # All keys are compared, in the time that it always takes.
+        right = [hmac.compare_digest(given, known) for known in self._keys]
+        if not any(right):
+            message = "this server asks for its key, as the header 'Authorization: Bearer KEY'"
+            raise RequestError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The whole body; None where the client has gone away."""
+        limit = self._settings.max_body
+        length = _header(scope, b"content-length")
+        too_large = RequestError(
+            413, f"the body has more than {limit} bytes", code="too_large", headers={"Connection": "close"}
+        )
+        if length.isdigit() and int(length) > limit:
+            raise too_large
+        parts: list[bytes] = []
+        try:
+            while True:
+                message = await asyncio.wait_for(receive(), self._settings.time_limit)
+                if message["type"] == "http.disconnect":
+                    return None
+                parts.append(message.get("body", b""))
+                if sum(map(len, parts)) > limit:
+                    raise too_large
+                if not message.get("more_body"):
+                    return b"".join(parts)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise RequestError(
+                408, "the body did not come in time", code="timeout", headers={"Connection": "close"}
+            ) from None
+
+    async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Run the app, and stop it when the client goes away."""
+        given, gone = False, asyncio.Event()
+
+        async def replay() -> Message:
+            nonlocal given
+            if not given:
+                given = True
+                return {"type": "http.request", "body": body, "more_body": False}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def listen() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+
+        answering = asyncio.ensure_future(self._app(scope, replay, send))
+        listening = asyncio.ensure_future(listen())
+        try:
+            await asyncio.wait((answering, listening), return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                answering.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await answering
+        finally:
+            answering.cancel()
+            listening.cancel()
+
+
+def _headers(path: str) -> Sequence[tuple[bytes, bytes]]:
+    policy = _DOCS_POLICY if path.rstrip("/").endswith("/docs") else _PAGE_POLICY
+    return [
+        (b"content-security-policy", policy.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+    ]
+
+
+def _is_open(path: str) -> bool:
+    return any(path == place or (place != "/" and path.startswith(place + "/")) for place in _OPEN)
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    found: Any = next((value for key, value in scope["headers"] if key == name), b"")
+    return found.decode("latin-1")  # type: ignore[no-any-return]
+
+
+def _digest(key: str) -> str:
+    """Of equal length for all keys, so that comparing tells nothing of theirs."""
+    return hashlib.sha256(key.encode()).hexdigest()

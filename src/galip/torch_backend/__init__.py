@@ -1,0 +1,1 @@
+"""Generating through torch: the diffusers pipeline and compiled forms of it."""

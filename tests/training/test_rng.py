@@ -1,0 +1,59 @@
+"""What chance decides comes from the sample alone, whoever asks, and a step does not mind who asked."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from training import toy
+
+from galip.training.config import TrainConfig
+from galip.training.loop import Trainer
+from galip.training.rng import Chance, Dice
+
+LOSS = {"paired": 1.0, "shift": 0.25, "colour": 0.5, "cutout": 0.25}
+
+
+def configured(toy_data: Path, toy_clip: Path, **run: object) -> TrainConfig:
+    config = toy.config(toy_data, toy_clip, **run)
+    return config.model_copy(update={"loss": config.loss.model_copy(update=LOSS)})
+
+
+def same(a: Chance, b: Chance) -> bool:
+    pairs = zip(a.tensors(), b.tensors(), strict=True)
+    return all(x is y is None or (x is not None and y is not None and torch.equal(x, y)) for x, y in pairs)
+
+
+def test_a_part_is_what_a_smaller_batch_gets(toy_data: Path, toy_clip: Path) -> None:
+    dice = Dice(configured(toy_data, toy_clip), 6, 32)
+    whole = dice([4, 5, 6, 7])
+    assert len([tensor for tensor in whole.tensors() if tensor is not None]) == 8
+    assert same(whole[1:3], dice([5, 6])) and not same(whole[1:3], dice([5, 7]))
+    assert whole.again is not None and not torch.equal(whole.z, whole.again)
+    plain = Dice(toy.config(toy_data, toy_clip), 6, 32)([4, 5])
+    assert plain.again is None and torch.equal(plain.z, whole.z[:2])
+
+
+def test_another_process_throws_the_same(toy_data: Path, toy_clip: Path) -> None:
+    dice = Dice(configured(toy_data, toy_clip), 6, 32)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert same(pool.apply(dice, ([1, 2],)), dice([1, 2]))
+
+
+@pytest.mark.parametrize("micro", [None, 2])
+def test_a_step_does_not_mind_who_asked(toy_data: Path, toy_clip: Path, tmp_path: Path, micro: int | None) -> None:
+    config = configured(toy_data, toy_clip, micro_batch=micro)
+    rows = []
+    for brought in (True, False):
+        trainer = Trainer(config, tmp_path)
+        sentences, taken = trainer.sentences(), []
+        for batch in islice(trainer.loader(), 2):
+            assert isinstance(batch.extra, Chance)
+            given = batch if brought else replace(batch, extra=None)
+            taken.append(trainer.step(given, sentences(batch.captions)))
+        rows.append(taken)
+    assert rows[0] == rows[1]
