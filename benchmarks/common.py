@@ -1,18 +1,11 @@
-"""What the measurements share: networks of a preset's true shape, batches, the machine, a stopwatch, results."""
+"""What the measurements share: networks of a preset's true shape, batches, a stopwatch, results."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import platform
-import resource
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +28,7 @@ from galip.models.presets import PRESETS, Preset
 from galip.training.config import TrainConfig
 from galip.training.networks import Networks
 from galip.training.step import GANStep, lay_out
+from galip.utils.atomic import write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -228,38 +222,13 @@ def median(values: Sequence[float]) -> float:
     return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def peak_bytes() -> int:
-    """Most memory that this process has held. A child inherits its parent's figure: measure before that one grows."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024
-
-
 # ---- results
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers depend on besides the code."""
-    processor = platform.processor() or platform.machine()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), processor)
-    versions = {name: version(name) for name in ("galip", "torch", "transformers", "accelerate", "numpy", "pillow")}
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "load_before": os.getloadavg()[0],
-    }
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
     """Write a result as JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    write_json(path, result)
     print(f"\nwritten to {path}")
 
 

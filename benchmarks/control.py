@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, machine, table, write_result
+from common import RESULTS, table, write_result
 from PIL import Image
 
 import galip
@@ -39,6 +39,7 @@ from galip.evaluation.metrics.r_precision import right_caption_chances
 from galip.generation.load import weights_of
 from galip.generation.prompts import clean_caption
 from galip.latent import best_of, invert, path_length, refine, stream_best
+from galip.utils.provenance import machine
 
 KS = (1, 2, 4, 8, 16)
 ANGLES = ((20.0, 0.0), (40.0, 0.0), (40.0, 15.0))

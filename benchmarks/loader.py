@@ -25,13 +25,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, captions, machine, median, table, write_result
+from common import RESULTS, captions, median, table, write_result
 from PIL import Image
 from train_step import in_fresh_process
 from webdataset import TarWriter
 
 from galip.data.loader import Loader
 from galip.data.protocol import open_source
+from galip.utils.provenance import machine
 
 SHARDS = 4
 SIZE, SHORTER_SIDE = 224, 266

@@ -33,12 +33,13 @@ from peer_models import PEERS, build, parameters
 from released_form import ReleasedForm
 
 import galip
-from galip.benchmarking.machine import machine, peak_bytes
 from galip.benchmarking.running import run_worker
 from galip.benchmarking.worker import Orders, captions
 from galip.generation.load import fetch
 from galip.model_repo.folder import describe
 from galip.torch_backend.pipeline import GALIPPipeline
+from galip.utils.memory import peak_bytes
+from galip.utils.provenance import machine
 
 RELEASED = "released"
 FORMS = {

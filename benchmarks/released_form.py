@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 import galip
-from galip.benchmarking.machine import peak_bytes
 from galip.benchmarking.worker import Orders, captions, repeated
 from galip.generation.noise import noise
 from galip.generation.output import to_pil
 from galip.torch_backend.pipeline import GALIPPipeline
+from galip.utils.memory import peak_bytes
 
 
 class ReleasedForm:

@@ -40,7 +40,6 @@ from common import RESULTS, SIZES, captions, median, random_networks, table, wri
 from roofline_parts import Part, State, count, folded_parts, plain_parts
 from torch import Tensor
 
-from galip.benchmarking.machine import machine
 from galip.export.exporting import Source, export
 from galip.export.folded_vision import fold_vision
 from galip.export.folding import fold
@@ -51,6 +50,7 @@ from galip.generation.select import WITHOUT_TORCH
 from galip.model_repo.export_folder import GENERATOR, SUFFIX, Kind
 from galip.torch_backend.pipeline import GALIPPipeline
 from galip.training.networks import Networks
+from galip.utils.provenance import machine
 
 TOLERANCE = 1e-4
 """Largest difference between the parts' picture and the generator's, and between engines, of a range of 2."""

@@ -25,23 +25,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from common import (
-    RESULTS,
-    SIZES,
-    Stopwatch,
-    machine,
-    median,
-    our_step,
-    random_batch,
-    random_networks,
-    table,
-    write_result,
-)
+from common import RESULTS, SIZES, Stopwatch, median, our_step, random_batch, random_networks, table, write_result
 from torch import Tensor
 
 from galip.distributed import Processes
 from galip.training.networks import Networks
 from galip.training.text_vectors import RunSentences
+from galip.utils.provenance import machine
 
 WARM_UP = 2
 """DistributedDataParallel rebuilds its buckets after the first step."""

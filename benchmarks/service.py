@@ -32,7 +32,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, machine, median, table, write_result
+from common import RESULTS, median, table, write_result
+
+from galip.utils.provenance import machine
 
 MODEL = "emoji-64"
 CAPTIONS = [

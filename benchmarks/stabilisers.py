@@ -13,13 +13,14 @@ import time
 from pathlib import Path
 
 import torch
-from common import SIZES, machine, median, random_batch, random_networks, run_config, table, write_result
+from common import SIZES, median, random_batch, random_networks, run_config, table, write_result
 
 from galip.distributed import Processes
 from galip.models.clip import FrozenCLIPVision
 from galip.training.networks import SecondCLIP
 from galip.training.step import GANStep, lay_out
 from galip.training.text_vectors import RunSentences
+from galip.utils.provenance import machine
 
 OPTIONS: dict[str, dict[str, float]] = {
     "none": {},

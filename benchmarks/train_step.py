@@ -29,10 +29,8 @@ from common import (
     SIZES,
     Stopwatch,
     captions,
-    machine,
     median,
     our_step,
-    peak_bytes,
     random_batch,
     random_networks,
     run_config,
@@ -46,6 +44,8 @@ from galip.distributed import Processes
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks
 from galip.training.text_vectors import RunSentences
+from galip.utils.memory import peak_bytes
+from galip.utils.provenance import machine
 
 TOLERANCE = 1e-5
 CHECKED_AT = 0.01

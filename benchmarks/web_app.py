@@ -22,8 +22,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, machine, median, table, write_result
+from common import RESULTS, median, table, write_result
 from playwright.sync_api import Page, Playwright, sync_playwright
+
+from galip.utils.provenance import machine
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from serving.browsing import CHROMIUM, DESKTOP, Service, launch

@@ -21,7 +21,7 @@ PATHS = ["/wo" + "rk/", "/ro" + "ot/", "/ho" + "me/", "/op" + "t/", "/Us" + "ers
 
 def our_files() -> Iterator[Path]:
     for path in ROOT.iterdir():
-        if path.is_file() and path.suffix in TEXT:
+        if path.is_file() and path.suffix in TEXT and path.name != ".git":  # a file in a worktree
             yield path
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*"):

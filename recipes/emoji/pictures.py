@@ -18,7 +18,7 @@ from common import before
 from PIL import Image, ImageDraw, ImageFont
 
 import galip
-from galip.utils.image_io import contact_sheet
+from galip.utils.contact_sheet import contact_sheet
 
 OVER_TIME, SEEDS, WALKS = "emoji-over-time.png", "emoji-seeds.png", "emoji-walks.png"
 NEAREST, FAILURES, CURVE_PLOT = "emoji-nearest.png", "emoji-failures.png", "emoji-curve.png"

@@ -29,7 +29,16 @@ MODULES = {
 }
 """Old module -> where what it held now lives. A submodule of an old package is looked for under the new one."""
 
-NAMES: dict[str, dict[str, str]] = {}
+NAMES: dict[str, dict[str, str]] = {
+    "galip.utils.image_io": {
+        "picture_name": "image_name",
+        "SHEET_NAME": "galip.utils.contact_sheet:SHEET_NAME",
+        "SHEET_LIMIT": "galip.utils.contact_sheet:SHEET_LIMIT",
+        "contact_sheet": "galip.utils.contact_sheet:contact_sheet",
+        "labelled_grid": "galip.utils.contact_sheet:labelled_grid",
+        "sheet_side": "galip.utils.contact_sheet:sheet_side",
+    },
+}
 """Module (new name) -> {old name of something in it: new name, or "module:name" where it moved}."""
 
 

@@ -20,13 +20,14 @@ from galip import __version__
 from galip.export.exporting import Source, export
 from galip.generation.load import load
 from galip.utils import image_io
+from galip.utils.contact_sheet import SHEET_NAME
 
 
 class Command(DrawingCommand):
     """`galip generate --model TINY --engine torch --out OUT ...` and a look at what it left there."""
 
     def pictures(self) -> list[Path]:
-        return sorted(path for path in self.out.iterdir() if path.name != image_io.SHEET_NAME)
+        return sorted(path for path in self.out.iterdir() if path.name != SHEET_NAME)
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_the_sheet_says_when_it_shows_only_the_first(generate: Command, tmp_path
 
 def test_no_sheet(generate: Command) -> None:
     assert "contact sheet" not in generate("a cat", "--no-sheet").out
-    assert not (generate.out / image_io.SHEET_NAME).exists()
+    assert not (generate.out / SHEET_NAME).exists()
 
 
 def test_a_bar_is_shown_on_a_terminal_for_more_than_a_batch(generate: Command, monkeypatch: pytest.MonkeyPatch) -> None:

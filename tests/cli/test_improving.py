@@ -15,7 +15,7 @@ from galip.generation.load import load
 from galip.latent.refinement import refine
 from galip.latent.reranking import best_of
 from galip.torch_backend.pipeline import GALIPPipeline
-from galip.utils import image_io
+from galip.utils.contact_sheet import SHEET_NAME
 
 CAPTIONS = ("a red heart", "two birds")
 
@@ -29,7 +29,7 @@ class Command(DrawingCommand):
     """`galip generate --model TINY --device cpu -o OUT ...` and a look at what it left there."""
 
     def pictures(self) -> dict[tuple[str, int], Path]:
-        paths = [path for path in self.out.iterdir() if path.name != image_io.SHEET_NAME]
+        paths = [path for path in self.out.iterdir() if path.name != SHEET_NAME]
         return {(texts(path)["prompt"], int(texts(path)["seed"])): path for path in paths}
 
 

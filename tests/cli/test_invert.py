@@ -14,7 +14,7 @@ from PIL import Image
 
 from galip.cli import COMMANDS
 from galip.generation.load import load
-from galip.utils import image_io
+from galip.utils.contact_sheet import SHEET_NAME
 
 QUICK = ("--steps", 4, "--restarts", 2)
 
@@ -45,7 +45,7 @@ def test_a_picture_its_edits_and_variations(invert: Command) -> None:
     assert lines[0].startswith("reconstruction: PSNR ")
     edits = {name for name in invert.names() if name.startswith("edit-")}
     assert len(edits) == 2 and any(name.startswith("edit-two-birds-s0-") for name in edits)
-    rest = {"target.png", "inverted.png", "variation-0.png", "variation-1.png", image_io.SHEET_NAME}
+    rest = {"target.png", "inverted.png", "variation-0.png", "variation-1.png", SHEET_NAME}
     assert invert.names() == edits | rest | {"inversion.json", "inversion.npz"}
     facts = json.loads((invert.out / "inversion.json").read_text())
     assert (facts["model"], facts["picture"], facts["caption"], facts["steps"]) == (

@@ -62,6 +62,21 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_p
     assert left_in(tmp_path) == sorted([living, other_goal, "a.txt"])
 
 
+def test_a_folder_is_cleared_of_all_that_killed_writers_left(tmp_path: Path) -> None:
+    own = atomic.unfinished_name(tmp_path / "a.png").name
+    dead = own.replace(f"-{os.getpid()}.", f"-{dead_process()}.")
+    living = own.replace(f"-{os.getpid()}.", f"-{os.getppid()}.")
+    aside = atomic.unfinished_name(tmp_path / "model.replaced").name.replace(f"-{os.getpid()}.", f"-{dead_process()}.")
+    for name in (dead, dead.replace("a.png", "b.png"), living, own, ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / aside).mkdir()
+    with atomic.atomic_file(tmp_path / "c.png", durable=False) as unfinished:
+        unfinished.touch()
+    assert dead in left_in(tmp_path)  # files by the thousand do not look around
+    atomic.clear_folder(tmp_path)
+    assert left_in(tmp_path) == sorted([living, own, ".hidden", "c.png", "model"])
+
+
 def test_a_folder_set_aside_by_a_killed_process_comes_back(tmp_path: Path) -> None:
     goal = tmp_path / "model"
     aside = atomic.unfinished_name(tmp_path / "model.replaced").name.replace(f"-{os.getpid()}.", f"-{dead_process()}.")

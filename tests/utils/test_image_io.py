@@ -1,17 +1,15 @@
-"""File names that are safe and unique, PNG files that are whole, contact sheets that can be read."""
+"""File names that are safe and unique, PNG files that are whole."""
 
 from __future__ import annotations
 
 import re
-import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from galip.utils.image_io import SHEET_LIMIT, contact_sheet, labelled_grid, picture_name, resized, save_png, sheet_side
+from galip.utils.image_io import image_name, save_png
 
 SETTINGS = {"weights": "0123456789abcdef", "truncation": 1.0}
 
@@ -36,28 +34,28 @@ def square(colour: str = "red", side: int = 64) -> Image.Image:
     ],
 )
 def test_names_are_safe_for_any_caption(caption: str, beginning: str) -> None:
-    name = picture_name(caption, 7, SETTINGS)
+    name = image_name(caption, 7, SETTINGS)
     assert name.startswith(beginning)
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]*-s7-[0-9a-f]{12}\.png", name)
     assert len(name) <= 100
 
 
 def test_names_are_the_same_for_the_same_and_differ_otherwise() -> None:
-    assert picture_name("a cat", 1, SETTINGS) == picture_name("a cat", 1, dict(reversed(SETTINGS.items())))
+    assert image_name("a cat", 1, SETTINGS) == image_name("a cat", 1, dict(reversed(SETTINGS.items())))
     others = [
-        picture_name("a cat", 1, SETTINGS),
-        picture_name("A cat", 1, SETTINGS),  # the same slug
-        picture_name("a cat!", 1, SETTINGS),
-        picture_name("a cat", 2, SETTINGS),
-        picture_name("a cat", 1, SETTINGS | {"weights": "other"}),
-        picture_name("a cat", 1, SETTINGS | {"truncation": 0.5}),
-        picture_name("é", 1, SETTINGS),
-        picture_name("e\u0301", 1, SETTINGS),  # the same to the eye, another text
-        picture_name("x" * 9999, 1, SETTINGS),
-        picture_name("x" * 10000, 1, SETTINGS),
+        image_name("a cat", 1, SETTINGS),
+        image_name("A cat", 1, SETTINGS),  # the same slug
+        image_name("a cat!", 1, SETTINGS),
+        image_name("a cat", 2, SETTINGS),
+        image_name("a cat", 1, SETTINGS | {"weights": "other"}),
+        image_name("a cat", 1, SETTINGS | {"truncation": 0.5}),
+        image_name("é", 1, SETTINGS),
+        image_name("e\u0301", 1, SETTINGS),  # the same to the eye, another text
+        image_name("x" * 9999, 1, SETTINGS),
+        image_name("x" * 10000, 1, SETTINGS),
     ]
     assert len({name.lower() for name in others}) == len(others)
-    assert len(picture_name("x", 2**63 - 1, SETTINGS)) < 100
+    assert len(image_name("x", 2**63 - 1, SETTINGS)) < 100
 
 
 def test_a_png_keeps_its_pixels_and_its_texts(tmp_path: Path) -> None:
@@ -86,124 +84,3 @@ def test_a_png_that_cannot_take_its_place_leaves_nothing_beside_it(tmp_path: Pat
     with pytest.raises(OSError, match=r"a\.png"):
         save_png(square(), tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-
-
-@pytest.mark.parametrize(
-    ("count", "per_row", "columns"), [(1, None, 1), (12, None, 4), (8, 4, 4), (60, 3, 9), (7, 7, 3)]
-)
-def test_a_sheet_is_about_square_in_whole_groups(count: int, per_row: int | None, columns: int) -> None:
-    sheet = contact_sheet(((square(), "a cat", "seed 0") for _ in range(count)), per_row)
-    assert (sheet.width - 8) // 136 == columns
-    assert sheet.height >= -(-count // columns) * 128
-
-
-def test_a_sheet_shows_pictures_captions_and_notes() -> None:
-    blank = np.asarray(contact_sheet([(square("white"), "", "")]))
-    assert (blank == 255).all()
-    sheet = np.asarray(contact_sheet([(square("red"), "a red square", "seed 0")]))
-    assert (sheet[8:136, 8:136] == (255, 0, 0)).all()
-    assert (sheet[140:157] < 128).any()  # black letters
-    assert (sheet[157:174] < 160).any()  # grey ones below
-
-
-def test_a_sheet_holds_a_hundred_pictures_of_any_size_and_caption() -> None:
-    pictures = [
-        (square(side=side), caption, "seed 1") for side in (1, 32, 256) for caption in ("", "x" * 10000, "猫 " * 99)
-    ]
-    sheet = contact_sheet((pictures * 20), None)
-    assert sheet.width == 10 * 264 + 8
-    assert SHEET_LIMIT == 100
-    with pytest.raises(ValueError, match="at least one"):
-        contact_sheet([])
-
-
-def test_long_captions_end_in_dots_within_three_lines() -> None:
-    short = contact_sheet([(square(), "a cat", "seed 0")])
-    long = contact_sheet([(square(), "a cat " * 1000, "seed 0")])
-    assert long.height - short.height == 2 * 17
-    assert long.width == short.width
-    beyond = np.asarray(long)[140:, 136:]
-    assert (beyond == 255).all()  # no letter leaves its cell
-
-
-# ---- grids
-
-
-def inked(part: np.ndarray) -> bool:
-    return bool((part < 128).any())
-
-
-def test_a_grid_has_its_pictures_row_by_row() -> None:
-    colours = ["red", "lime", "blue", "black", "yellow", "cyan"]
-    sheet = labelled_grid((square(colour, 32) for colour in colours), ["", "", ""], ["", ""], side=32)
-    assert sheet.size == (8 + 3 * 36 + 8, 8 + 2 * 36 + 8)
-    for number, colour in enumerate(colours):
-        x, y = 8 + number % 3 * 36, 8 + number // 3 * 36
-        assert np.array_equal(np.asarray(sheet)[y : y + 32, x : x + 32], np.asarray(square(colour, 32)))
-    assert (np.asarray(sheet)[:8] == 255).all()
-
-
-def test_labels_stand_over_columns_and_before_rows() -> None:
-    sheet = np.asarray(labelled_grid([square("white")] * 4, ["a cat", "two birds"], ["seed 1", ""], side=128))
-    left, top = sheet.shape[1] - 2 * 132 - 8, sheet.shape[0] - 2 * 132 - 8
-    assert inked(sheet[:top, left : left + 128]) and inked(sheet[:top, left + 132 :])
-    assert inked(sheet[top : top + 128, :left]) and not inked(sheet[top + 132 :, :left])
-    assert not inked(sheet[top:, left:])  # none on a picture
-    assert 8 + 30 < left < 8 + 60  # no wider than "seed 1" needs
-
-
-def test_labels_reach_over_their_empty_neighbours_and_no_further() -> None:
-    long = "a very sleepy cat in the rain"
-    sheet = labelled_grid([square("white", 32)] * 9, [long, *[""] * 7, long], [""], [long, *[""] * 7, long], side=32)
-    pixels = np.asarray(sheet)
-    top = 8 + 2 * 17  # broken into two lines, for which a single cell would be too narrow
-    assert sheet.height == 2 * top + 36
-    for part in (pixels[:top], pixels[-top:]):
-        ink = (part < 128).any(axis=(0, 2)).nonzero()[0]
-        assert ink.min() >= 8
-        assert sheet.width - 8 - 4 - 8 < ink.max() < sheet.width - 8  # the last one ends with its picture
-        assert (np.diff(ink) > 8).any()  # a gap between the two
-
-
-def test_a_long_row_label_is_broken_within_its_row() -> None:
-    sheet = np.asarray(labelled_grid([square("white")] * 2, [""], ["a sleepy cat in the rain " * 20, "b"], side=128))
-    left = sheet.shape[1] - 132 - 8
-    assert left <= 8 + 150 + 8
-    assert inked(sheet[8 : 8 + 128, :left]) and not inked(sheet[8 + 128 : 8 + 132])
-
-
-def test_pictures_of_a_grid_are_not_kept() -> None:
-    alive: list[weakref.ref[Image.Image]] = []
-
-    def pictures() -> Iterator[Image.Image]:
-        for _ in range(20):
-            image = square(side=32)
-            alive.append(weakref.ref(image))
-            yield image
-            del image
-            assert sum(ref() is not None for ref in alive) <= 2
-
-    labelled_grid(pictures(), [""] * 5, [""] * 4)
-
-
-def test_a_grid_counts_its_pictures() -> None:
-    for count, message in ((0, "has no pictures"), (3, "3 pictures for the 4 places"), (5, "more pictures than the 4")):
-        with pytest.raises(ValueError, match=message):
-            labelled_grid([square()] * count, ["", ""], ["", ""])
-    with pytest.raises(ValueError, match="has no pictures"):
-        labelled_grid([square()], [], [""])
-
-
-def test_the_side_of_a_picture_on_a_grid() -> None:
-    assert [sheet_side(side, 4, 4) for side in (32, 64, 224, 512)] == [128, 128, 224, 256]
-    assert sheet_side(64, 13, 2) == 64
-    assert labelled_grid([square()], [""], [""]).size == (8 + 132 + 8, 8 + 132 + 8)
-
-
-def test_resizing() -> None:
-    image = Image.effect_noise((16, 16), 80).convert("RGB")
-    assert resized(image, None).tobytes() == image.tobytes()
-    assert resized(image, 16).tobytes() == image.tobytes()
-    nearest = np.asarray(resized(image, 32, "nearest"))
-    assert (nearest[::2, ::2] == np.asarray(image)).all() and (nearest[1::2, 1::2] == np.asarray(image)).all()
-    assert not np.array_equal(np.asarray(resized(image, 32)), nearest)

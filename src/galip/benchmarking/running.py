@@ -15,7 +15,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from galip.benchmarking.machine import machine
 from galip.benchmarking.worker import Orders
 from galip.errors import GalipError, InputError
 from galip.generation.engines import installed
@@ -24,6 +23,7 @@ from galip.generation.select import AUTO, ENGINES, WITHOUT_TORCH, check_engine, 
 from galip.model_repo.cache import is_cached
 from galip.model_repo.export_folder import is_export, read_manifest
 from galip.model_repo.folder import check_model_folder
+from galip.utils.provenance import machine
 
 ROUNDS = 3
 PARTS = ("whole", "text", "image")

@@ -14,8 +14,8 @@ from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 import galip
-from galip.benchmarking.machine import peak_bytes
 from galip.errors import GalipError, InputError
+from galip.utils.memory import peak_bytes
 
 if TYPE_CHECKING:
     from galip.generation.onnx_backend import EnginePipeline

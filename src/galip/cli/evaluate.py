@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from galip.cli.terminal import progress_bars
 from galip.errors import InputError
-
-if TYPE_CHECKING:
-    from galip.evaluation.features import Progress
 
 
 def evaluate(
@@ -86,7 +84,7 @@ def evaluate(
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     rules = resolved(get_protocol(protocol), against, _values(settings), names)
     processes = Processes(device, "--device")
-    with _bar(processes.is_main) as progress:
+    with progress_bars(shown=processes.is_main) as progress:
         result = run(
             models[0],
             rules,
@@ -169,30 +167,3 @@ def _values(given: list[str] | None) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise InputError(f"--set {name}={text}: no value can be read from it") from error
     return values
-
-
-class _bar:  # noqa: N801 (used as a function)
-    """A progress bar with the time that is left, on the main process's terminal."""
-
-    def __init__(self, shown: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> Progress:
-        self._bars.start()
-        return self._tell
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def _tell(self, what: str, done: int, total: int) -> None:
-        if not total:
-            return
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total)
-        self._bars.update(self._tasks[what], completed=done, total=total)

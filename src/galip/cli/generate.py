@@ -41,6 +41,7 @@ from galip.generation.noise import SEED_LIMIT
 from galip.generation.prompts import clean_caption, read_captions
 from galip.generation.select import AUTO, check_engine
 from galip.utils import image_io
+from galip.utils.contact_sheet import SHEET_LIMIT, SHEET_NAME, contact_sheet
 
 MOST_NAMED = 8
 """Captions whose chosen seeds are told on the terminal; the files tell them all."""
@@ -83,7 +84,7 @@ def generate(
     device: DeviceOption = None,
     engine: EngineOption = AUTO,
     threads: ThreadsOption = None,
-    sheet: Annotated[bool, typer.Option(help=f"Put the first {image_io.SHEET_LIMIT} on a contact sheet.")] = True,
+    sheet: Annotated[bool, typer.Option(help=f"Put the first {SHEET_LIMIT} on a contact sheet.")] = True,
 ) -> None:
     """Draw pictures from captions.
 
@@ -105,7 +106,7 @@ def generate(
 
     settings = {"weights": weights, "truncation": truncation} | wishes.settings()
     candidates = {
-        caption: [Picture(caption, s, out / image_io.picture_name(caption, s, settings)) for s in seeds]
+        caption: [Picture(caption, s, out / image_io.image_name(caption, s, settings)) for s in seeds]
         for caption in wanted
     }
     told = wishes.texts(kept, seeds)
@@ -140,10 +141,10 @@ def generate(
         for caption in wanted:
             print(f"  {caption}: {', '.join(str(picture.seed) for picture in pictures[caption])}")
     if sheet:
-        path = out / image_io.SHEET_NAME
+        path = out / SHEET_NAME
         image_io.save_png(_sheet(every, kept), path)
-        left = len(every) - image_io.SHEET_LIMIT
-        print(f"contact sheet: {path}" + (f" (the first {image_io.SHEET_LIMIT} of {len(every)})" if left > 0 else ""))
+        left = len(every) - SHEET_LIMIT
+        print(f"contact sheet: {path}" + (f" (the first {SHEET_LIMIT} of {len(every)})" if left > 0 else ""))
     print(f"{time.monotonic() - started:.1f} seconds")
 
 
@@ -181,7 +182,7 @@ def _seeds(text: str | None, number: int | None, best_of: int | None, repeatable
 def _sheet(pictures: Sequence[Picture], per_caption: int) -> Image.Image:
     # Read back from disk: there may be more of them than memory holds, and some are from an earlier run.
     cells = ((_open(picture.path), picture.caption, note_of(picture.path, picture.seed)) for picture in pictures)
-    return image_io.contact_sheet(cells, per_row=per_caption if per_caption > 1 else None)
+    return contact_sheet(cells, per_row=per_caption if per_caption > 1 else None)
 
 
 def _open(path: Path) -> Image.Image:

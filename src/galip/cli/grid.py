@@ -43,6 +43,7 @@ from galip.generation.prompts import clean_caption
 from galip.generation.select import AUTO, check_engine
 from galip.latent.grids import check_places
 from galip.utils import image_io
+from galip.utils.contact_sheet import labelled_grid, sheet_side
 
 if TYPE_CHECKING:
     from galip.latent.grids import Grid
@@ -136,11 +137,11 @@ def grid(
     with plain_warnings(console):
         pipe = open_model(model, device, engine, threads, console)
         plan = _plan(pipe, wanted)
-        side = size or image_io.sheet_side(sizes(pipe).side, len(plan.columns), len(plan.rows))
+        side = size or sheet_side(sizes(pipe).side, len(plan.columns), len(plan.rows))
         _check_sheet(len(plan), side)
         with progress_bar(console, "drawing", len(plan), batch_size) as update:
             pictures = counted(plan.draw(pipe, truncation, batch_size), update)
-            sheet = image_io.labelled_grid(pictures, plan.columns, plan.rows, plan.below, side, resampling)
+            sheet = labelled_grid(pictures, plan.columns, plan.rows, plan.below, side, resampling)
         image_io.save_png(sheet, out, texts_of(model, weights, truncation) | _texts(wanted))
 
     print(f"{amount(len(plan), 'picture')} drawn: {out} ({sheet.width} x {sheet.height} pixels)")

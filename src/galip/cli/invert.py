@@ -23,6 +23,7 @@ from galip.generation.prompts import clean_caption
 from galip.latent.targets import as_target
 from galip.model_repo.export_folder import is_export
 from galip.utils import image_io
+from galip.utils.contact_sheet import SHEET_NAME, contact_sheet
 
 if TYPE_CHECKING:
     from galip.latent.inversion_folder import StoredInversion
@@ -135,8 +136,8 @@ def invert(
     for shown in pictures:
         told = {"made by": "galip invert", "shows": shown.text, "note": shown.note}
         image_io.save_png(shown.image, out / shown.name, told | texts)
-    sheet = out / image_io.SHEET_NAME
-    image_io.save_png(image_io.contact_sheet((shown.image, shown.text, shown.note) for shown in pictures), sheet)
+    sheet = out / SHEET_NAME
+    image_io.save_png(contact_sheet((shown.image, shown.text, shown.note) for shown in pictures), sheet)
     found = earlier.facts
     print(f"reconstruction: PSNR {found['psnr_db']:.1f} dB, similarity in CLIP {found['clip_similarity']:.3f}")
     print(f"written: {', '.join(shown.name for shown in pictures)}")
@@ -219,7 +220,7 @@ def _edited(pipe: Any, found: StoredInversion, captions: list[str], source: str 
     e = np.stack([edit(pipe, found.e, caption, begin, strength) for caption in captions])
     images = draw(pipe, np.repeat(found.z[None], len(e), axis=0), e)
     settings = {"weights": found.weights, "strength": strength, "source": begin, "e": found.e.tobytes().hex()}
-    names = [f"edit-{image_io.picture_name(caption, found.facts['seed'], settings)}" for caption in captions]
+    names = [f"edit-{image_io.image_name(caption, found.facts['seed'], settings)}" for caption in captions]
     note = f"strength {strength:g}"
     return [Shown(*parts, note) for parts in zip(images, names, captions, strict=True)]
 

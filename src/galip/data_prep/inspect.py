@@ -25,7 +25,8 @@ from galip.data_prep.report import EXAMPLES, counted
 from galip.data_prep.tars import without_text
 from galip.data_prep.writing import MISSING, NO_CAPTION, size_and_hash
 from galip.errors import GalipError
-from galip.utils.image_io import contact_sheet, save_png
+from galip.utils.contact_sheet import contact_sheet
+from galip.utils.image_io import save_png
 
 SMALL = 256
 """Pictures with a shorter side below this many pixels are counted."""

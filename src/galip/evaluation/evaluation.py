@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import platform
 import shutil
 import tempfile
 import time
@@ -26,7 +27,7 @@ from galip.evaluation.bundle import Bundle, bundle_of, read_bundle
 from galip.evaluation.extractors.clip import CLIPExtractor
 from galip.evaluation.extractors.judge import JudgeExtractor
 from galip.evaluation.extractors.registry import FeatureExtractor, open_extractor
-from galip.evaluation.features import Progress, look_at_pictures, read_captions
+from galip.evaluation.features import look_at_pictures, read_captions
 from galip.evaluation.images import Drawn, DrawnByModel, DrawnPictures, at_resolution
 from galip.evaluation.measure import Seen, measure
 from galip.evaluation.memorisation import Memorisation, memorisation
@@ -44,7 +45,8 @@ from galip.evaluation.weights import same_network
 from galip.model_repo.cache import cache_folder
 from galip.models.clip import ClipInput
 from galip.torch_backend.pipeline import GALIPPipeline
-from galip.utils.provenance import machine, versions
+from galip.utils.progress import Progress, no_progress
+from galip.utils.provenance import versions
 
 _OWN = ("own", "released")
 _PIXELS = "pixels"
@@ -102,7 +104,7 @@ class Evaluation:
     ) -> None:
         self.protocol, self.against = protocol, against
         self.processes = processes or Processes()
-        self.progress = progress or (lambda what, done, total: None)
+        self.progress = progress or no_progress
         self.cache = against.cache or cache_folder()
         self.bundle: Bundle | None = None
         if protocol.reference == "bundle":
@@ -419,8 +421,8 @@ class Evaluation:
                 space: ExtractorUsed(weights=extractor.weights, digest=_digest_of_both_sides(extractor))
                 for space, extractor in extractors.items()
             },
-            versions=versions(),
-            machine=machine(self.processes.device, self.processes.world, drawn.engine),
+            versions={"python": platform.python_version()} | versions(),
+            machine=_machine(self.processes, drawn.engine),
             seed=self.protocol.seed,
             seconds=time.monotonic() - started,
             flags=flags,
@@ -522,3 +524,21 @@ def own_clip(pipe: GALIPPipeline, name: str, released: bool) -> CLIPExtractor:
         text, vision = copy.deepcopy(text), copy.deepcopy(vision)  # an extractor makes them fp32 in place
     clip_input: ClipInput = "released" if released else pipe.generator.config.clip_input
     return CLIPExtractor(name, pipe.tokenizer, text, vision, clip_input)
+
+
+def _machine(processes: Processes, engine: str) -> dict[str, str | int | float]:
+    """What computed: none of it should change a number by more than rounding.
+
+    Args:
+        processes: that shared the work, and their device.
+        engine: what generated; empty where the images were there already.
+    """
+    device = processes.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    found: dict[str, str | int | float] = {
+        "system": platform.platform(),
+        "device": f"{device.type} ({name})",
+        "processes": processes.world,
+        "threads": torch.get_num_threads(),
+    }
+    return found | {"engine": engine} if engine else found

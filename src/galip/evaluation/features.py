@@ -11,9 +11,7 @@ from torch import Tensor
 from galip.distributed import Processes
 from galip.evaluation.extractors.registry import FeatureExtractor
 from galip.evaluation.stores import FeatureStore
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+from galip.utils.progress import Progress
 
 
 class Writer(Protocol):

@@ -12,9 +12,10 @@ from torch import Tensor
 from galip.data.protocol import Pictures
 from galip.distributed import Processes
 from galip.evaluation.extractors.registry import FeatureExtractor
-from galip.evaluation.features import Progress, look_at_pictures
+from galip.evaluation.features import look_at_pictures
 from galip.evaluation.images import real_pictures
 from galip.evaluation.stores import FeatureStore
+from galip.utils.progress import Progress
 
 
 class RealFeatures:

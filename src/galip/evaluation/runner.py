@@ -10,7 +10,6 @@ from galip.data.protocol import Pictures
 from galip.distributed import Processes
 from galip.errors import GalipError, InputError
 from galip.evaluation.evaluation import COMPARING, Against, Evaluation, open_pictures
-from galip.evaluation.features import Progress
 from galip.evaluation.images import Drawn, DrawnByModel, DrawnPictures
 from galip.evaluation.protocols import METRICS, Protocol, get_protocol
 from galip.evaluation.result import Result
@@ -20,6 +19,7 @@ from galip.generation.select import AUTO, WITHOUT_TORCH, check_engine, require_e
 from galip.model_repo.export_folder import is_export
 from galip.model_repo.folder import INDEX, check_model_folder, describe
 from galip.torch_backend.pipeline import GALIPPipeline
+from galip.utils.progress import Progress
 
 
 def drawn_by(

@@ -50,7 +50,7 @@ class Grid:
     def draw(
         self, pipe: Drawing, truncation: float = 1.0, batch_size: int = BATCH_SIZE, output_type: OutputType = "pil"
     ) -> Iterator[Any]:
-        """The pictures row by row, drawn as they are asked for; `image_io.labelled_grid` makes a sheet of them.
+        """The pictures row by row, drawn as they are asked for; `contact_sheet.labelled_grid` makes a sheet of them.
 
         Args, exceptions: as for `galip.latent.draw`.
         """

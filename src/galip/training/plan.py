@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +11,7 @@ from torch import nn
 
 from galip.training.cuda_graph import PLAIN_STEPS
 from galip.training.loop import Trainer
+from galip.utils.memory import peak_bytes
 
 _MEASURED_STEPS = 3
 _GIB = 2**30
@@ -113,5 +112,4 @@ def _count(network: nn.Module) -> int:
 def _peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024
+    return peak_bytes()

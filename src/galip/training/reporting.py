@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from galip.errors import InputError
+from galip.utils.provenance import git_revision, versions
 
 LOG = "log.jsonl"
 
@@ -103,14 +101,10 @@ def check_trackers(trackers: Sequence[str]) -> list[str]:
 
 def environment(folder: Path, about: dict[str, Any]) -> None:
     """Write `environment.json`: versions, git revision of the working directory, machine, and `about`."""
-    versions = {}
-    for name in ("galip", "torch", "transformers", "diffusers", "accelerate", "safetensors", "numpy", "webdataset"):
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
     facts = {
-        "versions": versions | {"python": platform.python_version()},
+        "versions": versions() | {"python": platform.python_version()},
         "machine": platform.platform(),
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
     }
     _write(folder / "environment.json", facts | about)
 
@@ -129,14 +123,6 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     unfinished = path.with_name(f".unfinished-{path.name}")
     unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
-
-
-def _git_revision() -> str | None:
-    try:
-        asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return asked.stdout.strip() or None
 
 
 def _images_of(line: str) -> int:

@@ -13,7 +13,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def unfinished_name(path: Path, begin_in: Path | None = None) -> Path:
 
 
 @contextmanager
-def atomic_file(path: Path, begin_in: Path | None = None, suffix: str = "") -> Iterator[Path]:
+def atomic_file(path: Path, begin_in: Path | None = None, suffix: str = "", durable: bool = True) -> Iterator[Path]:
     """A path to write to that becomes `path` when the block ends without an error.
 
     A file that is there is replaced; after an error it is as it was.
@@ -45,16 +45,20 @@ def atomic_file(path: Path, begin_in: Path | None = None, suffix: str = "") -> I
         begin_in: a folder of the same file system where the file is written until it is whole; the goal's own by
             default.
         suffix: an ending that the writing library wants to see, such as ".mp4".
+        durable: bring the file to the disk before it gets its name, so that a power failure leaves no empty one, and
+            clear what killed writers of it left. False for files by the thousand: `clear_folder` clears for them all.
 
     Raises:
         OSError: it cannot be written.
     """
-    clear_unfinished(path, begin_in)
+    if durable:
+        clear_unfinished(path, begin_in)
     unfinished = unfinished_name(path, begin_in)
     unfinished = unfinished.with_name(unfinished.name + suffix)
     try:
         yield unfinished
-        _sync(unfinished)
+        if durable:
+            _sync(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -108,14 +112,22 @@ def write_json(path: Path, value: Any, indent: int | None = 1, begin_in: Path | 
 
 def clear_unfinished(path: Path, begin_in: Path | None = None) -> None:
     """Remove what killed writers of `path` left beside it; what a living process writes stays."""
-    folder = begin_in or path.parent
+    _clear(begin_in or path.parent, f".{path.name}.", {path.name, f"{path.name}.replaced"})
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove what killed writers of any file or folder in `folder` left; what a living process writes stays."""
+    _clear(folder, ".", None)
+
+
+def _clear(folder: Path, prefix: str, goals: Container[str] | None) -> None:
     try:
-        found = [entry for entry in os.listdir(folder) if entry.startswith(f".{path.name}.")]
+        found = [entry for entry in os.listdir(folder) if entry.startswith(prefix)]
     except OSError:
         return
     for entry in found:
         match = _PART.match(entry)
-        if match is None or match["name"] not in (path.name, f"{path.name}.replaced"):
+        if match is None or (goals is not None and match["name"] not in goals):
             continue
         left = folder / entry
         if match["host"] == _HOST:
@@ -124,8 +136,9 @@ def clear_unfinished(path: Path, begin_in: Path | None = None) -> None:
             abandoned = _age(left) > _STALE_AFTER
         if not abandoned:
             continue
-        if match["name"].endswith(".replaced") and match["name"] != path.name and not path.exists():
-            left.rename(path)  # killed between the two renames: the earlier folder is the whole one
+        goal, is_replaced = re.subn(r"\.replaced$", "", match["name"])
+        if is_replaced and (goals is None or goal in goals) and not (folder / goal).exists() and left.is_dir():
+            left.rename(folder / goal)  # killed between the two renames: the earlier folder is the whole one
         elif left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

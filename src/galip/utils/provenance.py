@@ -1,13 +1,18 @@
-"""Where a number comes from: versions and machine."""
+"""Where a result comes from: versions of packages, the machine, the revision of a working directory."""
 
 from __future__ import annotations
 
+import os
 import platform
+import re
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
-import torch
-
-_PACKAGES = (
+PACKAGES = (
     "galip",
     "torch",
     "torchvision",
@@ -15,35 +20,102 @@ _PACKAGES = (
     "transformers",
     "diffusers",
     "accelerate",
+    "safetensors",
+    "tokenizers",
+    "openvino",
+    "onnxruntime",
+    "webdataset",
     "numpy",
     "pillow",
 )
+"""Packages that have a part in results or in speed."""
+
+_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_REF = re.compile(r"refs/[\w./+@-]+")
+_MAX_BYTES = 4_000_000
+"""The most that is read of one of git's files: packed-refs of a large repository has some hundred thousand bytes."""
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that have a part in the numbers, as far as they are installed."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Version of each of these packages that is installed."""
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
-def machine(device: torch.device, processes: int, engine: str = "torch") -> dict[str, str | int | float]:
-    """What computed: none of it should change a number by more than rounding.
+def machine() -> dict[str, Any]:
+    """What numbers of speed depend on besides the code, as JSON values.
+
+    Returns:
+        `processor` (its name), `cores`, `cores_for_us` (those this process may use), `system`, `python`, `versions`,
+        and `load_before`, the system's load average now; None where the system does not tell.
+    """
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "cores_for_us": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def git_revision(folder: Path | None = None) -> str | None:
+    """The commit that a folder's git repository has checked out, in hexadecimal; None where there is none.
+
+    Git's files are read as text and git itself is not run: a repository's configuration names commands that git would
+    start.
 
     Args:
-        device: of the feature networks, and of torch where it draws.
-        processes: that shared the work.
-        engine: what drew; empty where the pictures were there already.
+        folder: a folder in the repository; the working directory by default.
     """
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    found: dict[str, str | int | float] = {
-        "system": platform.platform(),
-        "device": f"{device.type} ({name})",
-        "processes": processes,
-        "threads": torch.get_num_threads(),
-    }
-    return found | {"engine": engine} if engine else found
+    start = (folder or Path.cwd()).absolute()
+    for parent in (start, *start.parents):
+        if (parent / ".git").exists():
+            return _checked_out(parent / ".git")
+    return None
+
+
+def _checked_out(git: Path) -> str | None:
+    if git.is_file():  # of a worktree or submodule: a line that names the folder
+        word, _, place = _read(git).partition(":")
+        if word != "gitdir":
+            return None
+        git = git.parent / place.strip()
+    common = git / (_read(git / "commondir").strip() or ".")  # of a worktree: where the branches are
+    head = _read(git / "HEAD").strip()
+    if not head.startswith("ref:"):
+        return head if _REVISION.fullmatch(head) else None
+    ref = head.removeprefix("ref:").strip()
+    if not _REF.fullmatch(ref) or ".." in ref:
+        return None
+    for folder in (git, common):
+        revision = _read(folder / ref).strip()
+        if _REVISION.fullmatch(revision):
+            return revision
+    for line in _read(common / "packed-refs").splitlines():
+        revision, _, name = line.partition(" ")
+        if name == ref and _REVISION.fullmatch(revision):
+            return revision
+    return None
+
+
+def _read(path: Path) -> str:
+    """A file's text; empty where there is no such regular file, or it is too large to be git's."""
+    try:
+        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
+            return ""
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
+        return ""
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(": ")[2]
+    return platform.processor() or platform.machine()
