@@ -11,7 +11,7 @@ import contextlib
 from common import SIZES, our_step, random_batch, random_networks
 from torch.utils.flop_counter import FlopCounterMode
 
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.training.text_vectors import RunSentences
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--preset", default="b32-224", choices=SIZES)
     parser.add_argument("--batch", type=int, default=2)
     given = parser.parse_args()
-    networks, processes = random_networks(given.preset), Processes("cpu")
+    networks, processes = random_networks(given.preset), Distributed("cpu")
     batch = random_batch(networks, given.batch, 0)
     sentences = RunSentences(networks, batch.captions, processes)(batch.captions)
     step = our_step(networks, given.batch, processes)

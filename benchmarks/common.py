@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from galip.data.samples import Batch
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.models.clip import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
 from galip.models.generator import MateGenerator
@@ -177,7 +177,7 @@ def run_config(batch: int, device: str = "cpu") -> TrainConfig:
     return TrainConfig.model_validate({"name": "benchmark", "data": {"source": "."}, "run": run})
 
 
-def our_step(networks: Networks, batch: int, processes: Processes) -> GANStep:
+def our_step(networks: Networks, batch: int, processes: Distributed) -> GANStep:
     """The trainer's step on these networks, which are laid out as the trainer does it."""
     lay_out(networks, processes.device)
     networks.text_encoder.to(processes.device)

@@ -28,7 +28,7 @@ import torch.distributed as dist
 from common import RESULTS, SIZES, Stopwatch, median, our_step, random_batch, random_networks, table, write_result
 from torch import Tensor
 
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.training.networks import Networks
 from galip.training.text_vectors import RunSentences
 from galip.utils.provenance import machine
@@ -39,7 +39,7 @@ BUCKET = 25 * 2**20
 """Bytes that DistributedDataParallel sends at once."""
 
 
-class Alone(Processes):
+class Alone(Distributed):
     """One of several processes, that steps as if it were the only one."""
 
     def __init__(self, device: str = "cpu") -> None:
@@ -47,7 +47,7 @@ class Alone(Processes):
         self.rank, self.world = 0, 1
 
 
-class Talking(Processes):
+class Talking(Distributed):
     """What a process tells the others besides gradients: its bytes are counted."""
 
     def __init__(self, device: str = "cpu") -> None:
@@ -87,7 +87,7 @@ def work(size: str, batch: int, steps: int) -> dict[str, Any]:
     return {"payload_bytes": payload if talking.world > 1 else {}, "seconds": dict(zip(names, means, strict=True))}
 
 
-def _steps(networks: Networks, batch: int, steps: int, how: Processes, all_of_them: Processes) -> float:
+def _steps(networks: Networks, batch: int, steps: int, how: Distributed, all_of_them: Distributed) -> float:
     """Median seconds of a step; all processes begin each step at the same time."""
     step, seconds = our_step(networks, batch * how.world, how), []
     batches = [random_batch(networks, batch, n, all_of_them.rank, all_of_them.world) for n in range(WARM_UP + steps)]
@@ -190,7 +190,7 @@ def main() -> None:
     if given.work:
         torch.set_num_threads(1)
         answer = work(given.presets[0], given.batch, given.steps)
-        if Processes("cpu").is_main:
+        if Distributed("cpu").is_main:
             given.work.write_text(json.dumps(answer))
         return
     result: dict[str, Any] = {"batch": given.batch, "steps": given.steps, "machine": machine()}

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from common import SIZES, median, random_batch, random_networks, run_config, table, write_result
 
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.models.clip import FrozenCLIPVision
 from galip.training.networks import SecondCLIP
 from galip.training.step import GANStep, lay_out
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stabilisers.json")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    processes, networks = Processes("cpu"), random_networks(given.preset)
+    processes, networks = Distributed("cpu"), random_networks(given.preset)
     steps = {}
     for name, changes in OPTIONS.items():
         own, config = copy.deepcopy(networks), run_config(given.batch)

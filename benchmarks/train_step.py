@@ -39,10 +39,11 @@ from common import (
 )
 from released_step import ReleasedStep
 
-from galip.data.samples import Batch, sample_noise
-from galip.distributed import Processes
+from galip.data.samples import Batch
+from galip.distributed import Distributed
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks
+from galip.training.rng import sample_noise
 from galip.training.text_vectors import RunSentences
 from galip.utils.memory import peak_bytes
 from galip.utils.provenance import machine
@@ -77,7 +78,7 @@ Step = Callable[[int], dict[str, float]]
 class Ours:
     """The trainer's step; `watch` knows its parts."""
 
-    def __init__(self, networks: Networks, batch: int, steps: int, processes: Processes) -> None:
+    def __init__(self, networks: Networks, batch: int, steps: int, processes: Distributed) -> None:
         self.networks, self.batch = networks, batch
         step = our_step(networks, batch, processes)
         seen = [caption for number in range(steps) for caption in random_batch(networks, batch, number).captions]
@@ -99,7 +100,7 @@ class Ours:
 class Released:
     """The released step; `watch` knows its parts."""
 
-    def __init__(self, networks: Networks, batch: int, steps: int, processes: Processes) -> None:
+    def __init__(self, networks: Networks, batch: int, steps: int, processes: Distributed) -> None:
         self.networks, config = networks, run_config(batch)
         self.seed = config.run.seed
         step = ReleasedStep(networks, config.loss, config.optimizer)
@@ -133,7 +134,7 @@ def measure_one(kind: str, size: str, batch: int, steps: int) -> dict[str, Any]:
     if kind == "ours":
         keep_freed_memory()  # as the trainer does
     networks = random_networks(size)
-    step = KINDS[kind](networks, batch, WARM_UP + steps, Processes("cpu"))
+    step = KINDS[kind](networks, batch, WARM_UP + steps, Distributed("cpu"))
     seconds = [_timed(step, random_batch(networks, batch, number)) for number in range(WARM_UP + steps)]
     return {"seconds": seconds[WARM_UP:], "peak_bytes": peak_bytes()}
 
@@ -173,7 +174,7 @@ def _timed(step: Any, batch: Batch) -> float:
 
 def compare(size: str, batch: int, steps: int) -> dict[str, Any]:
     """Loss terms of the first step, then seconds of `steps` more of each kind, in turns."""
-    processes = Processes("cpu")
+    processes = Distributed("cpu")
     networks = random_networks(size)
     both = {
         kind: make(copy.deepcopy(networks), batch, WARM_UP + steps, processes) for kind, make in reversed(KINDS.items())
@@ -220,7 +221,7 @@ def parts_of(watch: Stopwatch, whole: float) -> dict[str, float]:
     return found | {"everything else": whole - sum(found.values())}
 
 
-def text_costs(networks: Networks, batch: int, processes: Processes) -> dict[str, float]:
+def text_costs(networks: Networks, batch: int, processes: Distributed) -> dict[str, float]:
     """Seconds of the table per caption, and of a step's captions where they are too many for a table."""
     on_demand, some = RunSentences(networks, None, processes), captions(ENCODED)
     on_demand(some[:batch])

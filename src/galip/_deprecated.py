@@ -26,6 +26,11 @@ MODULES = {
     "galip.outputs": "galip.generation.output",
     "galip.pipeline": "galip.torch_backend.pipeline",
     "galip.processes": "galip.distributed",
+    "galip.training.chance": "galip.training.rng",
+    "galip.training.checkpoints": "galip.training.checkpoint",
+    "galip.training.objective": "galip.training.losses",
+    "galip.training.recording": "galip.training.cuda_graph",
+    "galip.training.trainer": "galip.training.loop",
 }
 """Old module -> where what it held now lives. A submodule of an old package is looked for under the new one."""
 
@@ -38,6 +43,7 @@ NAMES: dict[str, dict[str, str]] = {
         "labelled_grid": "galip.utils.contact_sheet:labelled_grid",
         "sheet_side": "galip.utils.contact_sheet:sheet_side",
     },
+    "galip.distributed": {"Processes": "Distributed"},
 }
 """Module (new name) -> {old name of something in it: new name, or "module:name" where it moved}."""
 

@@ -1,4 +1,4 @@
-"""This process among those that were launched: Accelerate's state, and the few things that processes tell each other.
+"""This process among those that were launched: Accelerate's state, and the few messages that processes exchange.
 
 `accelerate launch` and `torchrun` start the processes; without either there is one. On machines without a GPU they talk
 over gloo.
@@ -21,13 +21,14 @@ from accelerate.utils import (
 )
 from torch import Tensor, nn
 
+from galip._deprecated import renamed
 from galip.errors import GalipError, InputError
 
 Answer = TypeVar("Answer")
 
 
-class Processes:
-    """Rank, number, device, and collective operations.
+class Distributed:
+    """Rank, number of processes, device, and collective operations.
 
     Args:
         device: "auto" (CUDA where there is one), "cpu", or a device such as "cuda:1" for a single process.
@@ -138,6 +139,18 @@ def _device(name: str, asked_by: str) -> torch.device | None:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"{asked_by} is {name!r}; use auto, cpu, cuda or cuda:0") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"{asked_by} is {name}, but torch finds no CUDA GPU; use auto or cpu")
+    there = {
+        "cpu": lambda: 1,
+        "cuda": torch.cuda.device_count,
+        "mps": torch.mps.device_count,
+        "xpu": torch.xpu.device_count,
+    }
+    count = there[device.type]() if device.type in there else 0
+    if (device.index or 0) >= count:
+        found = f"torch finds {count} of this kind" if count else f"torch finds no {device.type.upper()} device here"
+        raise InputError(f"{asked_by} is {name}, but {found}; use auto or cpu")
     return device
+
+
+def __getattr__(name: str) -> Any:
+    return renamed(__name__, name)

@@ -15,10 +15,11 @@ import torch
 from models import tiny
 from torch import Tensor
 
-from galip.data.samples import Batch, sample_noise
-from galip.distributed import Processes
+from galip.data.samples import Batch
+from galip.distributed import Distributed
 from galip.training.config import TrainConfig
 from galip.training.networks import Networks
+from galip.training.rng import sample_noise
 from galip.training.step import GANStep
 from galip.training.text_vectors import RunSentences
 
@@ -60,7 +61,7 @@ class Pair:
         self.ours.generator.fold()
         for name, parameter in self.ours.discriminator.named_parameters():
             parameter.requires_grad_(".dead_shortcut." not in name)
-        processes = Processes("cpu")
+        processes = Distributed("cpu")
         self.our_step = GANStep(self.ours, CONFIG, processes)
         self.their_step = released_step.ReleasedStep(self.theirs, CONFIG.loss, CONFIG.optimizer)
         self.sentences = RunSentences(self.ours, sorted(CAPTIONS), processes)

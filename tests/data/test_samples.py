@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from galip.data.folder import CaptionedFolder
-from galip.data.samples import Sample, Samples, collate, sample_noise, sample_shifts
+from galip.data.samples import Sample, Samples, collate
 from galip.errors import GalipError
 
 
@@ -96,14 +95,3 @@ def test_a_source_without_a_readable_picture_is_an_error(folder: CaptionedFolder
     (tmp_path / "a.png").unlink()
     with pytest.raises(GalipError, match=r"none of the 1 pictures can be read; the first is .*a\.png"):
         samples[0]
-
-
-def test_noise_and_shifts_belong_to_the_sample() -> None:
-    together = sample_noise(1, [3, 4, 5], 6)
-    assert torch.equal(together[1], sample_noise(1, [4], 6)[0])
-    assert not torch.equal(together[0], together[1]) and not torch.equal(together, sample_noise(2, [3, 4, 5], 6))
-    shifts = sample_shifts(1, list(range(50)), 4)
-    assert shifts.shape == (2, 50, 2) and shifts.min() == -4 and shifts.max() == 4
-    assert np.array_equal(shifts[:, 7], sample_shifts(1, [7], 4)[:, 0])
-    many = sample_noise(0, list(range(2000)), 8)
-    assert abs(many.mean()) < 0.03 and abs(many.std() - 1) < 0.03

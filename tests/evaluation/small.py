@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.evaluation.evaluation import Against
 from galip.evaluation.protocols import Protocol, get_protocol
 from galip.evaluation.result import Flag, Result
@@ -46,9 +46,9 @@ def against(data: Path | str, clip: Path | str, cache: Path, **more: object) -> 
     return Against(data=str(data), weights={"clip": str(clip)}, cache=cache, **more)  # type: ignore[arg-type]
 
 
-def alone() -> Processes:
+def alone() -> Distributed:
     """This process, on the CPU."""
-    return Processes("cpu")
+    return Distributed("cpu")
 
 
 def values(result: Result | None) -> dict[str, float]:

@@ -11,7 +11,7 @@ import torch
 from evaluation.small import alone
 from torch import Tensor, nn
 
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.evaluation.extractors.registry import FrozenExtractor, Takes
 from galip.evaluation.features import look_at_pictures, read_captions
 from galip.evaluation.stores import FeatureStore
@@ -96,7 +96,7 @@ def test_what_was_done_stays_when_a_picture_fails(tmp_path: Path) -> None:
     assert there["one"].missing() == [1, 2]
 
 
-def one_of_two(rank: int) -> Processes:
+def one_of_two(rank: int) -> Distributed:
     """A process as it is among two, where nobody needs to be told anything."""
     process = alone()
     process.rank, process.world = rank, 2

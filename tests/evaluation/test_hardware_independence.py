@@ -205,7 +205,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from galip.evaluation import Against, evaluate, get_protocol
-from galip.distributed import Processes
+from galip.distributed import Distributed
 
 def progress(what, done, total):
     if what == "metrics":
@@ -214,7 +214,7 @@ def progress(what, done, total):
 model, data, clip, out, cache, metrics = sys.argv[1:]
 against = Against(data=data, weights={"clip": clip}, cache=Path(cache))
 rules = get_protocol("custom").changed(metrics=tuple(metrics.split(",")))
-evaluate(model, rules, against, out=Path(out), batch_size=7, processes=Processes("cpu"), progress=progress)
+evaluate(model, rules, against, out=Path(out), batch_size=7, processes=Distributed("cpu"), progress=progress)
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from galip.training.augment import augmentations, cut_out, recolour, shift, shift_by_gather
+from galip.training.augment import cut_out, random_augmentations, recolour, shift, shift_by_gather
 from galip.training.config import LossConfig
 
 
@@ -56,23 +56,23 @@ def test_the_hole_is_where_it_should_be() -> None:
 
 def test_nothing_happens_unless_asked_for() -> None:
     pictures = torch.randn(3, 3, 8, 8)
-    for side in augmentations(loss(), 8, 0, [0, 1, 2]):
+    for side in random_augmentations(loss(), 8, 0, [0, 1, 2]):
         assert side(pictures) is pictures
 
 
 def test_each_sample_has_its_own_whatever_the_batch() -> None:
     options = loss(shift=0.25, colour=1.0, cutout=0.5)
     pictures = torch.randn(4, 3, 8, 8)
-    real, drawn = augmentations(options, 8, 5, [7, 8, 9, 10])
+    real, drawn = random_augmentations(options, 8, 5, [7, 8, 9, 10])
     whole = real(pictures)
-    halves = [augmentations(options, 8, 5, indices)[0] for indices in ([7, 8], [9, 10])]
+    halves = [random_augmentations(options, 8, 5, indices)[0] for indices in ([7, 8], [9, 10])]
     assert torch.equal(whole, torch.cat([halves[0](pictures[:2]), halves[1](pictures[2:])]))
     assert not torch.equal(whole, drawn(pictures))
-    assert not torch.equal(whole, augmentations(options, 8, 6, [7, 8, 9, 10])[0](pictures))
+    assert not torch.equal(whole, random_augmentations(options, 8, 6, [7, 8, 9, 10])[0](pictures))
 
 
 def test_gradients_come_through() -> None:
-    real, _ = augmentations(loss(shift=0.25, colour=1.0, cutout=0.25), 8, 1, [0, 1])
+    real, _ = random_augmentations(loss(shift=0.25, colour=1.0, cutout=0.25), 8, 1, [0, 1])
     pictures = torch.randn(2, 3, 8, 8, requires_grad=True)
     real(pictures).square().sum().backward()
     assert pictures.grad is not None and (pictures.grad != 0).float().mean() > 0.5

@@ -16,6 +16,8 @@ import yaml
 from safetensors.torch import load_file
 from training import toy
 
+from galip.distributed import Distributed
+from galip.errors import InputError
 from galip.training.checkpoint import find_checkpoint, forget_beyond, list_checkpoints
 from galip.training.config import load_config
 from galip.training.evaluating import RunScores
@@ -153,3 +155,12 @@ def test_sigterm_to_the_launcher_ends_all_processes_with_a_checkpoint(config: Pa
     assert (out / "model" / "model_index.json").exists()
     seen = json.loads((find_checkpoint(out, "latest") / "state.json").read_text())["images"]
     assert f"stopped at {seen} of" in said
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu", "meta", "cuda:7"])
+def test_a_device_that_is_not_there_is_an_error(device: str) -> None:
+    count = {"mps": torch.mps.device_count, "xpu": torch.xpu.device_count}.get(device, lambda: 0)()
+    if count:
+        pytest.skip("this machine has one")
+    with pytest.raises(InputError, match=rf"performance\.device is {device}, but torch finds no .* use auto or cpu"):
+        Distributed(device, "performance.device")

@@ -1,4 +1,4 @@
-"""What chance decides comes from the sample alone, whoever asks, and a step does not mind who asked."""
+"""The random inputs of a sample are functions of its number, whoever asks, and a step does not mind who asked."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training import toy
 
+from galip.training.augment import random_shifts
 from galip.training.config import TrainConfig
 from galip.training.loop import Trainer
-from galip.training.rng import Chance, Dice
+from galip.training.rng import RandomInputs, SampleRNG, sample_noise
 
 LOSS = {"paired": 1.0, "shift": 0.25, "colour": 0.5, "cutout": 0.25}
 
@@ -23,25 +25,25 @@ def configured(toy_data: Path, toy_clip: Path, **run: object) -> TrainConfig:
     return config.model_copy(update={"loss": config.loss.model_copy(update=LOSS)})
 
 
-def same(a: Chance, b: Chance) -> bool:
+def same(a: RandomInputs, b: RandomInputs) -> bool:
     pairs = zip(a.tensors(), b.tensors(), strict=True)
     return all(x is y is None or (x is not None and y is not None and torch.equal(x, y)) for x, y in pairs)
 
 
 def test_a_part_is_what_a_smaller_batch_gets(toy_data: Path, toy_clip: Path) -> None:
-    dice = Dice(configured(toy_data, toy_clip), 6, 32)
-    whole = dice([4, 5, 6, 7])
+    sample_rng = SampleRNG(configured(toy_data, toy_clip), 6, 32)
+    whole = sample_rng([4, 5, 6, 7])
     assert len([tensor for tensor in whole.tensors() if tensor is not None]) == 8
-    assert same(whole[1:3], dice([5, 6])) and not same(whole[1:3], dice([5, 7]))
-    assert whole.again is not None and not torch.equal(whole.z, whole.again)
-    plain = Dice(toy.config(toy_data, toy_clip), 6, 32)([4, 5])
-    assert plain.again is None and torch.equal(plain.z, whole.z[:2])
+    assert same(whole[1:3], sample_rng([5, 6])) and not same(whole[1:3], sample_rng([5, 7]))
+    assert whole.other_z is not None and not torch.equal(whole.z, whole.other_z)
+    plain = SampleRNG(toy.config(toy_data, toy_clip), 6, 32)([4, 5])
+    assert plain.other_z is None and torch.equal(plain.z, whole.z[:2])
 
 
-def test_another_process_throws_the_same(toy_data: Path, toy_clip: Path) -> None:
-    dice = Dice(configured(toy_data, toy_clip), 6, 32)
+def test_another_process_gets_the_same(toy_data: Path, toy_clip: Path) -> None:
+    sample_rng = SampleRNG(configured(toy_data, toy_clip), 6, 32)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert same(pool.apply(dice, ([1, 2],)), dice([1, 2]))
+        assert same(pool.apply(sample_rng, ([1, 2],)), sample_rng([1, 2]))
 
 
 @pytest.mark.parametrize("micro", [None, 2])
@@ -52,8 +54,19 @@ def test_a_step_does_not_mind_who_asked(toy_data: Path, toy_clip: Path, tmp_path
         trainer = Trainer(config, tmp_path)
         sentences, taken = trainer.sentences(), []
         for batch in islice(trainer.loader(), 2):
-            assert isinstance(batch.extra, Chance)
+            assert isinstance(batch.extra, RandomInputs)
             given = batch if brought else replace(batch, extra=None)
             taken.append(trainer.step(given, sentences(batch.captions)))
         rows.append(taken)
     assert rows[0] == rows[1]
+
+
+def test_noise_and_shifts_belong_to_the_sample() -> None:
+    together = sample_noise(1, [3, 4, 5], 6)
+    assert torch.equal(together[1], sample_noise(1, [4], 6)[0])
+    assert not torch.equal(together[0], together[1]) and not torch.equal(together, sample_noise(2, [3, 4, 5], 6))
+    shifts = random_shifts(1, list(range(50)), 4)
+    assert shifts.shape == (2, 50, 2) and shifts.min() == -4 and shifts.max() == 4
+    assert np.array_equal(shifts[:, 7], random_shifts(1, [7], 4)[:, 0])
+    many = sample_noise(0, list(range(2000)), 8)
+    assert abs(many.mean()) < 0.03 and abs(many.std() - 1) < 0.03

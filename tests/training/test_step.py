@@ -13,13 +13,14 @@ from models import tiny as parts
 from training import toy
 
 import galip
-from galip.data.samples import sample_noise
+from galip.data.rng import Stream
 from galip.errors import InputError
 from galip.models.text import T5SentenceEncoder
 from galip.training import losses
 from galip.training.config import TrainConfig
 from galip.training.loop import Trainer
 from galip.training.parallel import share_of_batch
+from galip.training.rng import sample_noise
 
 
 def change(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
@@ -118,7 +119,10 @@ def test_the_paired_term_compares_with_the_captions_own_picture(toy_data: Path, 
     generator = trainer.networks.generator
     batch = next(iter(trainer.loader()))
     sentences = trainer.sentences()(batch.captions)
-    noises = [sample_noise(config.run.seed, batch.indices, generator.z_dim, again) for again in (False, True)]
+    noises = [
+        sample_noise(config.run.seed, batch.indices, generator.z_dim, stream)
+        for stream in (Stream.NOISE, Stream.OTHER_NOISE)
+    ]
     with torch.no_grad():
         drawn, again = (generator(z, sentences.e, trainer.networks.vision) for z in noises)
     distance = losses.distance(drawn, batch.images.float() / 127.5 - 1).item()

@@ -74,7 +74,7 @@ def evaluate(
     if report is not None and out is None:
         raise InputError("--report shows what lies beside a result: give --out RESULT.json too")
 
-    from galip.distributed import Processes
+    from galip.distributed import Distributed
     from galip.evaluation.evaluation import Against
     from galip.evaluation.protocols import get_protocol
     from galip.evaluation.runner import evaluate as run
@@ -83,7 +83,7 @@ def evaluate(
     against = Against(data, reference, training, tuple(prompts or ()), _pairs("--weights", weights), cache)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     rules = resolved(get_protocol(protocol), against, _values(settings), names)
-    processes = Processes(device, "--device")
+    processes = Distributed(device, "--device")
     with progress_bars(shown=processes.is_main) as progress:
         result = run(
             models[0],

@@ -21,39 +21,13 @@ from torch.utils.data import Dataset
 
 from galip.data.images import as_array, resize_and_crop
 from galip.data.protocol import BrokenRecordError, Pictures
+from galip.data.rng import Stream, sample_rng
 from galip.errors import GalipError
 
 # A mirrored picture would contradict these words.
 _SIDED = re.compile(r"\b(left|right)(ward|wards|most|-?hand(ed)?)?\b", re.IGNORECASE)
 
-# Independent streams of one sample's randomness.
-_CROP, _NOISE, _SHIFT = range(3)
-# 3 and 4 are galip.training.augment's.
-_SECOND_NOISE = 5
-
 _HOPELESS = 1000
-
-
-def sample_rng(run_seed: int, index: int, stream: int) -> np.random.Generator:
-    """The random numbers of one sample for one purpose: counter-based, so that they need no history."""
-    return np.random.Generator(np.random.Philox(key=[run_seed, index * 8 + stream]))
-
-
-def sample_noise(run_seed: int, indices: list[int], z_dim: int, again: bool = False) -> Tensor:
-    """Noise z ~ N(0, I) of the samples with these numbers, float32 [B, z_dim]; `again`: other noise of theirs."""
-    stream = _SECOND_NOISE if again else _NOISE
-    rows = [sample_rng(run_seed, index, stream).standard_normal(z_dim, dtype=np.float32) for index in indices]
-    return torch.from_numpy(np.stack(rows))
-
-
-def sample_shifts(run_seed: int, indices: list[int], largest: int) -> NDArray[np.int64]:
-    """Translations in pixels for differentiable augmentation, one for the real and one for the drawn picture.
-
-    Returns:
-        [2, B, 2] integers from -largest to largest.
-    """
-    rows = [sample_rng(run_seed, index, _SHIFT).integers(-largest, largest, (2, 2), endpoint=True) for index in indices]
-    return np.stack(rows, axis=1)
 
 
 class View:
@@ -71,7 +45,7 @@ class View:
 
     def choose(self, index: int, captions: Sequence[str]) -> tuple[str, tuple[float, float], bool]:
         """Caption, place of the crop, and whether to mirror, of the sample with this number."""
-        rng = sample_rng(self.run_seed, index, _CROP)
+        rng = sample_rng(self.run_seed, index, Stream.VIEW)
         caption = captions[int(rng.integers(len(captions)))]
         where, mirror = (float(rng.random()), float(rng.random())), bool(rng.random() < 0.5)
         return caption, where, self.flip and mirror and not _SIDED.search(caption)
@@ -191,7 +165,7 @@ class Samples(Dataset[Sample]):
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
-            rng = np.random.Generator(np.random.Philox(key=[self.view.run_seed, epoch * 8 + 7]))
+            rng = sample_rng(self.view.run_seed, epoch, Stream.EPOCH)
             self._order = (epoch, rng.permutation(len(self.source)))
         return self._order[1]
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from galip.data.protocol import Pictures, open_source
 from galip.data.streaming import StreamedShards
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
 from galip.evaluation.bundle import Bundle, bundle_of, read_bundle
 from galip.evaluation.extractors.clip import CLIPExtractor
@@ -99,11 +99,11 @@ class Evaluation:
         self,
         protocol: Protocol,
         against: Against = Against(),
-        processes: Processes | None = None,
+        processes: Distributed | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.protocol, self.against = protocol, against
-        self.processes = processes or Processes()
+        self.processes = processes or Distributed()
         self.progress = progress or no_progress
         self.cache = against.cache or cache_folder()
         self.bundle: Bundle | None = None
@@ -526,7 +526,7 @@ def own_clip(pipe: GALIPPipeline, name: str, released: bool) -> CLIPExtractor:
     return CLIPExtractor(name, pipe.tokenizer, text, vision, clip_input)
 
 
-def _machine(processes: Processes, engine: str) -> dict[str, str | int | float]:
+def _machine(processes: Distributed, engine: str) -> dict[str, str | int | float]:
     """What computed: none of it should change a number by more than rounding.
 
     Args:

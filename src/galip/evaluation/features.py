@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.evaluation.extractors.registry import FeatureExtractor
 from galip.evaluation.stores import FeatureStore
 from galip.utils.progress import Progress
@@ -24,7 +24,7 @@ class Writer(Protocol):
 def look_at_pictures(
     pictures: Callable[[range], Tensor],
     looking: Mapping[str, tuple[FeatureExtractor, FeatureStore]],
-    processes: Processes,
+    processes: Distributed,
     progress: Progress,
     what: str,
 ) -> None:
@@ -56,7 +56,7 @@ def look_at_pictures(
 def read_captions(
     captions: Sequence[str],
     reading: Mapping[str, tuple[Writer, FeatureStore]],
-    processes: Processes,
+    processes: Distributed,
     progress: Progress,
 ) -> None:
     """Fill stores with vectors of captions, dealt out as pictures are.
@@ -78,7 +78,7 @@ def read_captions(
     processes.wait()
 
 
-def _missing(stores: Mapping[str, FeatureStore], processes: Processes) -> list[tuple[str, int]]:
+def _missing(stores: Mapping[str, FeatureStore], processes: Distributed) -> list[tuple[str, int]]:
     """Blocks that nobody has saved yet, by space.
 
     The main process looks for all: another one might see what has been saved since, and deal differently.

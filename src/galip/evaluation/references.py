@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from galip.data.protocol import Pictures
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.evaluation.extractors.registry import FeatureExtractor
 from galip.evaluation.features import look_at_pictures
 from galip.evaluation.images import real_pictures
@@ -43,7 +43,7 @@ class RealFeatures:
         return FeatureStore(self.folder / named, len(self.records), extractor.dim)
 
     def compute(
-        self, extractors: Mapping[str, FeatureExtractor], processes: Processes, progress: Progress, what: str
+        self, extractors: Mapping[str, FeatureExtractor], processes: Distributed, progress: Progress, what: str
     ) -> dict[str, FeatureStore]:
         """The features in every one of `extractors`, by their names there; computed where the cache has them not."""
         looking = {space: (extractor, self.store(extractor)) for space, extractor in extractors.items()}

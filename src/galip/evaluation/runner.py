@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from galip.data.protocol import Pictures
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
 from galip.evaluation.evaluation import COMPARING, Against, Evaluation, open_pictures
 from galip.evaluation.images import Drawn, DrawnByModel, DrawnPictures
@@ -62,7 +62,7 @@ def evaluate(
     out: Path | None = None,
     batch_size: int = 16,
     engine: str | None = None,
-    processes: Processes | None = None,
+    processes: Distributed | None = None,
     progress: Progress | None = None,
 ) -> Result | None:
     """Evaluate a model, or pictures that were drawn earlier.

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from galip.data.samples import sample_rng, sample_shifts
+from galip.data.rng import Stream, sample_rng
 from galip.training.config import LossConfig
 from galip.training.tensors import Bundle
 
-# Streams of a sample's randomness beyond those of galip.data.samples.
-_COLOUR, _CUTOUT = 3, 4
 _GREY = 0.0
 
 
@@ -45,7 +44,9 @@ class Augmentation(Bundle):
         return images if self.corners is None else cut_out(images, self.corners, self.hole)
 
 
-def augmentations(loss: LossConfig, size: int, run_seed: int, indices: list[int]) -> tuple[Augmentation, Augmentation]:
+def random_augmentations(
+    loss: LossConfig, size: int, run_seed: int, indices: list[int]
+) -> tuple[Augmentation, Augmentation]:
     """The augmentation of the real and of the drawn pictures of samples `indices`, on the CPU.
 
     Args:
@@ -56,20 +57,30 @@ def augmentations(loss: LossConfig, size: int, run_seed: int, indices: list[int]
     """
     largest, hole = round(loss.shift * size), round(loss.cutout * size)
     nothing: tuple[None, None] = (None, None)
-    shifts = torch.from_numpy(sample_shifts(run_seed, indices, largest)) if largest else nothing
+    shifts = torch.from_numpy(random_shifts(run_seed, indices, largest)) if largest else nothing
     colours: Tensor | tuple[None, None] = nothing
     if loss.colour:
-        drawn = np.stack([sample_rng(run_seed, index, _COLOUR).random((2, 3)) for index in indices], axis=1)
+        drawn = np.stack([sample_rng(run_seed, index, Stream.COLOUR).random((2, 3)) for index in indices], axis=1)
         middle, reach = np.array([0.0, 1.0, 1.0]), np.array([0.5, 1.0, 0.5])
         colours = torch.from_numpy((middle + loss.colour * reach * (2 * drawn - 1)).astype(np.float32))
     corners: Tensor | tuple[None, None] = nothing
     if hole:
         placed = [
-            sample_rng(run_seed, index, _CUTOUT).integers(-(hole // 2), size - hole // 2, (2, 2)) for index in indices
+            sample_rng(run_seed, index, Stream.CUTOUT).integers(-(hole // 2), size - hole // 2, (2, 2))
+            for index in indices
         ]
         corners = torch.from_numpy(np.stack(placed, axis=1))
     real, fake = (Augmentation(shifts[side], colours[side], corners[side], hole) for side in range(2))
     return real, fake
+
+
+def random_shifts(run_seed: int, indices: list[int], largest: int) -> NDArray[np.int64]:
+    """Translations in pixels from -largest to largest, [2, B, 2]: one for the real and one for the generated image."""
+    rows = [
+        sample_rng(run_seed, index, Stream.SHIFT).integers(-largest, largest, (2, 2), endpoint=True)
+        for index in indices
+    ]
+    return np.stack(rows, axis=1)
 
 
 def shift(images: Tensor, offsets: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
 from galip.training.config import RunConfig
 from galip.training.tensors import Bundle
@@ -24,7 +24,7 @@ Form = tuple[torch.Size | None, ...]
 Taken = TypeVar("Taken", bound=Bundle)
 
 
-def check_recordable(run: RunConfig, processes: Processes) -> None:
+def check_recordable(run: RunConfig, processes: Distributed) -> None:
     """Whether a run can be recorded as a CUDA graph.
 
     Raises:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
 from galip.evaluation.evaluation import Against, Evaluation
 from galip.evaluation.images import DrawnByModel
@@ -36,7 +36,7 @@ class RunScores:
         processes: the processes of the run.
     """
 
-    def __init__(self, networks: Networks, captions: list[str], processes: Processes) -> None:
+    def __init__(self, networks: Networks, captions: list[str], processes: Distributed) -> None:
         self.networks, self.processes = networks, processes
         self.captions = captions[processes.rank :: processes.world]
 
@@ -91,7 +91,7 @@ class RunEvaluation:
         GalipError: a feature network's weights cannot be had.
     """
 
-    def __init__(self, config: TrainConfig, networks: Networks, processes: Processes, folder: Path) -> None:
+    def __init__(self, config: TrainConfig, networks: Networks, processes: Distributed, folder: Path) -> None:
         options = config.evaluation
         self.name, self.networks, self.processes, self.folder = config.name, networks, processes, folder
         rules = get_protocol("custom").changed(metrics=options.metrics, pictures=options.pictures)

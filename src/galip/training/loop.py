@@ -22,7 +22,7 @@ from torch import nn
 import galip
 from galip.data.loader import Loader
 from galip.data.protocol import open_source
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
 from galip.generation.load import no_progress_bars
 from galip.generation.noise import noise
@@ -91,7 +91,7 @@ class Trainer:
         self._trackers = check_trackers(run.trackers)
         if run.threads:
             torch.set_num_threads(run.threads)
-        self.processes = Processes(run.device, "run.device")
+        self.processes = Distributed(run.device, "run.device")
         if run.cuda_graph:
             check_recordable(run, self.processes)
         checkpoint = self.processes.from_main(lambda: place_to_start(out, resume))
@@ -186,7 +186,7 @@ class Trainer:
             shuffle_buffer=data.shuffle_buffer,
             most_broken=data.most_broken,
             most_broken_shards=data.most_broken_shards,
-            extra=self.step.dice,
+            extra=self.step.sample_rng,
         )
 
     def sentences(self) -> RunSentences:

@@ -1,53 +1,62 @@
-"""What chance decides about the samples of a step, beside their view: noise, and what augmentation does to them.
+"""The random inputs of a step: noise, and what augmentation does to each sample.
 
-Each number is a function of (run seed, sample number), and costs the processor more time than the network's launches
-once a GPU does the rest; so the loader's workers can make them ahead.
+Each number is a function of (run seed, sample number); `galip.data.rng` lists the streams. They cost the processor more
+time than the network's launches once a GPU does the rest; so the loader's workers can make them ahead.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from galip.data.samples import sample_noise
-from galip.training.augment import Augmentation, augmentations
+from galip.data.rng import Stream, sample_rng
+from galip.training.augment import Augmentation, random_augmentations
 from galip.training.config import TrainConfig
 from galip.training.tensors import Bundle
 
 
 @dataclass(frozen=True)
-class Chance(Bundle):
-    """What chance decided about B samples.
+class RandomInputs(Bundle):
+    """The random inputs of B samples.
 
     Attributes:
         z: noise, float32 [B, z_dim].
-        again: other noise, where the objective draws a second picture.
-        seen_real, seen_drawn: what happens to the real and to the drawn pictures.
+        other_z: independent noise, for a second image of each caption; None where the objective needs none.
+        augment_real, augment_fake: the augmentation of the real and of the generated images.
     """
 
     z: Tensor
-    again: Tensor | None
-    seen_real: Augmentation
-    seen_drawn: Augmentation
+    other_z: Tensor | None
+    augment_real: Augmentation
+    augment_fake: Augmentation
 
 
 @dataclass(frozen=True)
-class Dice:
-    """Sample numbers -> what chance decides about them; can be sent to another process.
+class SampleRNG:
+    """Sample numbers -> their random inputs; can be sent to another process.
 
     Attributes:
         config: the run.
         z_dim: length of the noise.
-        size: side of the pictures in pixels.
+        size: side of the images in pixels.
     """
 
     config: TrainConfig
     z_dim: int
     size: int
 
-    def __call__(self, indices: list[int]) -> Chance:
-        """What chance decides about samples `indices`, on the CPU."""
+    def __call__(self, indices: list[int]) -> RandomInputs:
+        """The random inputs of samples `indices`, on the CPU."""
         seed, loss = self.config.run.seed, self.config.loss
-        again = sample_noise(seed, indices, self.z_dim, again=True) if loss.paired else None
-        return Chance(sample_noise(seed, indices, self.z_dim), again, *augmentations(loss, self.size, seed, indices))
+        other = sample_noise(seed, indices, self.z_dim, Stream.OTHER_NOISE) if loss.paired else None
+        augmentations = random_augmentations(loss, self.size, seed, indices)
+        return RandomInputs(sample_noise(seed, indices, self.z_dim), other, *augmentations)
+
+
+def sample_noise(run_seed: int, indices: list[int], z_dim: int, stream: Stream = Stream.NOISE) -> Tensor:
+    """Noise z ~ N(0, I) of the samples with these numbers, float32 [B, z_dim]."""
+    rows = [sample_rng(run_seed, index, stream).standard_normal(z_dim, dtype=np.float32) for index in indices]
+    return torch.from_numpy(np.stack(rows))

@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from galip.data.samples import Batch
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.models.discriminator import MateDiscriminator
 from galip.training import losses
 from galip.training.config import LossConfig, TrainConfig
 from galip.training.cuda_graph import Recording
 from galip.training.networks import Networks
 from galip.training.parallel import caption_numbers
-from galip.training.rng import Chance, Dice
+from galip.training.rng import RandomInputs, SampleRNG
 from galip.training.tensors import Bundle
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -51,7 +51,7 @@ class _Micro(Bundle):
     images: Tensor  # uint8 [b, 3, S, S]
     sentences: Sentences
     mismatched: Tensor | None  # [b, cond_dim]
-    chance: Chance
+    random: RandomInputs
 
 
 class DiscriminatorLoss(nn.Module):
@@ -140,14 +140,14 @@ class GANStep:
 
     Attributes:
         optimizers, scalers: by network, "generator" and "discriminator".
-        dice: what chance decides about samples, for batches that do not bring it along.
+        sample_rng: the random inputs of samples, for batches that do not bring them along.
     """
 
-    def __init__(self, networks: Networks, config: TrainConfig, processes: Processes) -> None:
+    def __init__(self, networks: Networks, config: TrainConfig, processes: Distributed) -> None:
         self.networks, self.config, self.processes = networks, config, processes
         self.device = processes.device
         self._dtype = DTYPES[config.run.precision]
-        self.dice = Dice(config, networks.generator.z_dim, networks.generator.image_size)
+        self.sample_rng = SampleRNG(config, networks.generator.z_dim, networks.generator.image_size)
         if config.run.compile:
             networks.generator.compile()
         vision = networks.vision
@@ -244,13 +244,13 @@ class GANStep:
     def _split(self, batch: Batch, sentences: Sentences) -> Iterator[_Micro]:
         size = len(batch.captions)
         others = self._mismatched(batch.captions, sentences.e)
-        chance = self.dice(batch.indices) if batch.extra is None else batch.extra
+        random = self.sample_rng(batch.indices) if batch.extra is None else batch.extra
         at_once = self.config.run.micro_batch or size
         for start in range(0, size, at_once):
             part = slice(start, start + at_once)
             images = batch.images[part].to(self.device)
             mismatched = None if others is None else others[part]
-            yield _Micro(images, sentences[part], mismatched, chance[part].to(self.device))
+            yield _Micro(images, sentences[part], mismatched, random[part].to(self.device))
 
     def _mismatched(self, captions: list[str], e: Tensor) -> Tensor | None:
         """The sentence vectors that this process's pictures are mismatched with, chosen in the whole batch."""
@@ -263,8 +263,8 @@ class GANStep:
 
     def _draw_and_look(self, micro: _Micro, more_to_come: bool = False) -> _Drawn:
         with self.processes.without_sync(self._draw, more_to_come), self._autocast():
-            fake = self._draw(micro.chance.z, micro.sentences.e, self.networks.vision)
-            seen = micro.chance.seen_drawn(fake)
+            fake = self._draw(micro.random.z, micro.sentences.e, self.networks.vision)
+            seen = micro.random.augment_fake(fake)
             taps, vectors = self._look(seen, self.networks.discriminator.tap_blocks)
         return _Drawn(fake, seen, taps, vectors)
 
@@ -273,7 +273,7 @@ class GANStep:
     ) -> dict[str, Tensor]:
         with torch.no_grad(), self._autocast():
             real_taps = self._look_at_real(
-                micro.chance.seen_real(self._real(micro)), self.networks.discriminator.tap_blocks
+                micro.random.augment_real(self._real(micro)), self.networks.discriminator.tap_blocks
             )
         with self.processes.without_sync(self._judge, more_to_come):
             row: dict[str, Tensor] = self._judge(real_taps, fake_taps, micro.sentences.e, micro.mismatched)
@@ -284,7 +284,7 @@ class GANStep:
     def _draw_again(self, micro: _Micro) -> Tensor:
         """The pictures that other noise gives, [b, 3, S, S]."""
         with self._autocast():
-            pictures: Tensor = self.networks.generator(micro.chance.again, micro.sentences.e, self.networks.vision)
+            pictures: Tensor = self.networks.generator(micro.random.other_z, micro.sentences.e, self.networks.vision)
         return pictures
 
     def _real(self, micro: _Micro) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from galip.distributed import Processes
+from galip.distributed import Distributed
 from galip.models.text import SentenceEncoder
 from galip.training.networks import Networks
 from galip.training.step import Sentences
@@ -29,7 +29,7 @@ class TextVectors:
     """
 
     def __init__(
-        self, encoder: SentenceEncoder, captions: Sequence[str] | None, processes: Processes | None = None
+        self, encoder: SentenceEncoder, captions: Sequence[str] | None, processes: Distributed | None = None
     ) -> None:
         self.encoder = encoder
         self._rows: dict[str, int] = {}
@@ -62,7 +62,7 @@ class RunSentences:
         processes: the processes of the run.
     """
 
-    def __init__(self, networks: Networks, captions: Sequence[str] | None, processes: Processes) -> None:
+    def __init__(self, networks: Networks, captions: Sequence[str] | None, processes: Distributed) -> None:
         self.device = processes.device
         self._e = TextVectors(networks.sentence_encoder, captions, processes)
         self._similar = None if networks.t5 is None else TextVectors(networks.clip_encoder, captions, processes)
