@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -235,6 +236,33 @@ def test_workers_leave_the_random_state_alone(shards: Path) -> None:
     for workers in (0, 1):
         list(islice(make(shards, workers=workers), 2))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_weighted_records_whoever_reads_and_wherever_begun(tmp_path: Path, workers: int) -> None:
+    members = []
+    for number in range(8):
+        fields = {"captions": [f"picture {number}"]} | ({"weight": 5} if number == 3 else {})
+        members += [(f"{number}.png", picture_bytes(number)), (f"{number}.json", json.dumps(fields).encode())]
+    write_tar(tmp_path / "a.tar", members)
+    alone = numbers(islice(make(tmp_path, weighted=True), 24))
+    assert 10 <= Counter(alone)[3] == max(Counter(alone).values())
+    for start in (0, 8):
+        parts = [
+            numbers(islice(make(tmp_path, weighted=True, start=start, rank=rank, world=2, workers=workers), 6))
+            for rank in range(2)
+        ]
+        assert [number for pair in zip(*parts, strict=True) for number in pair] == alone[start : start + 12]
+
+
+def test_streams_with_alpha_and_without_weights(tmp_path: Path) -> None:
+    write_shards(tmp_path, [3])
+    pattern = f"file:{tmp_path}/shard-{{00000..00000}}.tar"
+    assert next(iter(make(pattern, channels=4))).images.shape == (1, 4, 8, 8)
+    with pytest.raises(InputError, match="data.weighted: the records of .* are streamed"):
+        make(pattern, weighted=True)
+    with pytest.raises(InputError, match="data.channels=2"):
+        make(pattern, channels=2)
 
 
 def test_what_cannot_be_asked_for(shards: Path) -> None:

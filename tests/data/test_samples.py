@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,58 @@ def test_a_source_without_a_readable_picture_is_an_error(folder: CaptionedFolder
     (tmp_path / "a.png").unlink()
     with pytest.raises(GalipError, match=r"none of the 1 pictures can be read; the first is .*a\.png"):
         samples[0]
+
+
+def weighted_folder(path: Path, weights: list[object]) -> CaptionedFolder:
+    rows = []
+    for number, weight in enumerate(weights):
+        Image.new("RGBA", (8, 8), (10 * number, 0, 0, 100)).save(path / f"{number:02d}.png")
+        rows.append(json.dumps({"file_name": f"{number:02d}.png", "text": str(number), "weight": weight}))
+    (path / "metadata.jsonl").write_text("\n".join(rows))
+    return CaptionedFolder(path)
+
+
+def test_records_come_as_often_as_their_weights_say(tmp_path: Path) -> None:
+    weights = [0, 0.25, 1, 1, 2.5, 3.25, 0, 4]  # 12 in all: 8 samples an epoch, so 2/3 of the weight each
+    samples = make(weighted_folder(tmp_path, weights), shorter_side=8, weighted=True)
+    epochs = 300
+    counts = np.zeros((epochs, 8), int)
+    for epoch in range(epochs):
+        for i in range(8 * epoch, 8 * epoch + 8):
+            counts[epoch, int(samples[i].caption)] += 1
+    wanted = np.array(weights) * 8 / 12
+    assert (counts >= np.floor(wanted)).all() and (counts <= np.ceil(wanted)).all()
+    assert np.abs(counts.mean(0) - wanted).max() < 0.1
+    # Any order gives the same samples, and repeats do not stand together more than by chance.
+    again = make(samples.source, shorter_side=8, weighted=True)
+    assert all(same(again[i], samples[i]) for i in (2000, 17, 3, 2399))
+    together = sum(samples[i].caption == samples[i + 1].caption for i in range(2000))
+    assert together < 2000 * 0.3
+
+
+def test_equal_weights_change_nothing(tmp_path: Path) -> None:
+    folder = weighted_folder(tmp_path, [0.5] * 6)
+    plain, weighted = (make(folder, shorter_side=8, weighted=wanted) for wanted in (False, True))
+    assert all(same(plain[i], weighted[i]) for i in range(18))
+
+
+@pytest.mark.parametrize("weight", ["2", None, True, -1, float("nan"), float("inf"), 1e300])
+def test_a_weight_that_is_no_number_is_named(tmp_path: Path, weight: object) -> None:
+    folder = weighted_folder(tmp_path, [1, weight])
+    make(folder)
+    with pytest.raises(GalipError, match=r"01\.png: its weight is"):
+        make(folder, weighted=True)
+
+
+def test_weights_that_are_all_zero(tmp_path: Path) -> None:
+    with pytest.raises(GalipError, match="like every other, is 0"):
+        make(weighted_folder(tmp_path, [0, 0]), weighted=True)
+
+
+def test_samples_with_an_alpha_channel(tmp_path: Path) -> None:
+    folder = weighted_folder(tmp_path, [1, 1, 1])
+    for cache_bytes in (0, 1 << 20):
+        samples = make(folder, shorter_side=8, channels=4, cache_bytes=cache_bytes)
+        for i in (0, 1, 2, 3, 4, 5):
+            assert samples[i].pixels[:, 0, 0].tolist() == [10 * int(samples[i].caption), 0, 0, 100]
+    assert make(folder)[0].pixels.shape == (3, 8, 8)

@@ -32,6 +32,20 @@ def test_other_pictures_become_rgb_without_loss_where_they_had_none() -> None:
     assert Image.open(io.BytesIO(grey.content)).mode == "RGB"
 
 
+def test_alpha_is_kept_where_it_is_asked_for() -> None:
+    see_through = Image.new("RGBA", (9, 9), (200, 0, 0, 10))
+    keep = PictureOptions(keep_alpha=True)
+    assert encode(encoded(see_through), keep) == (encoded(see_through), "png", True)
+    assert encode(noise(0), keep) == (noise(0), "jpg", True)
+    halves = Image.merge("LA", [Image.new("L", (9, 9), 77), Image.new("L", (9, 9), 10)])
+    for content in (encoded(halves), encoded(see_through, "WEBP", lossless=True)):
+        shown = encode(content, PictureOptions(shorter_side=5, keep_alpha=True))
+        assert (shown.suffix, shown.kept) == ("png", False)
+        assert Image.open(io.BytesIO(shown.content)).convert("RGBA").getpixel((2, 2))[3] == 10
+    assert Image.open(io.BytesIO(encode(encoded(halves), keep).content)).mode == "RGBA"
+    assert "keep_alpha" in keep.recorded() and "keep_alpha" not in PictureOptions().recorded()
+
+
 def test_a_box_is_cut_out_and_clipped_at_the_borders() -> None:
     picture = Image.fromarray(np.arange(20 * 10 * 3, dtype=np.uint16).astype(np.uint8).reshape(10, 20, 3))
     result = encode(encoded(picture), PictureOptions(), (-5, 4, 7, 99))

@@ -38,15 +38,24 @@ ShorterSide = Annotated[
 ]
 MinSide = Annotated[int, typer.Option(help="Leave out pictures whose shorter side has fewer pixels.")]
 Quality = Annotated[int, typer.Option(help="JPEG quality of pictures that must be encoded again.")]
+KeepAlpha = Annotated[
+    bool, typer.Option("--keep-alpha", help="Keep alpha channels, for models of RGBA. [default: laid on white]")
+]
 
 
 def _writing(
-    shard_mb: float, shorter_side: int | None, min_side: int, quality: int, validation: float = 0.0, seed: int = 0
+    shard_mb: float,
+    shorter_side: int | None,
+    min_side: int,
+    quality: int,
+    validation: float = 0.0,
+    seed: int = 0,
+    keep_alpha: bool = False,
 ) -> WritingOptions:
     from galip.data_prep.base import WritingOptions
     from galip.data_prep.encoding import PictureOptions
 
-    return WritingOptions(shard_mb, validation, seed, PictureOptions(shorter_side, min_side, quality))
+    return WritingOptions(shard_mb, validation, seed, PictureOptions(shorter_side, min_side, quality, keep_alpha))
 
 
 def _prepare(listing: Callable[[], Source], out: Path, writing: WritingOptions, workers: int | None) -> None:
@@ -76,6 +85,7 @@ def folder_(
     shorter_side: ShorterSide = None,
     min_side: MinSide = 1,
     quality: Quality = 95,
+    keep_alpha: KeepAlpha = False,
     workers: Workers = None,
 ) -> None:
     """Your own pictures, with .txt, .jsonl or .csv.
@@ -85,7 +95,7 @@ def folder_(
     """
     from galip.data_prep.folder import folder
 
-    writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
+    writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed, keep_alpha)
     _prepare(lambda: folder(root, writing), out, writing, workers)
 
 
@@ -223,12 +233,13 @@ def hub_(
     shorter_side: ShorterSide = None,
     min_side: MinSide = 1,
     quality: Quality = 95,
+    keep_alpha: KeepAlpha = False,
     workers: Workers = None,
 ) -> None:
     """A data set of the hub, streamed, or parquet files on disk."""
     from galip.data_prep.hub import hub
 
-    writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
+    writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed, keep_alpha)
     _prepare(lambda: hub(name, writing, image_column, caption_column, split or (), subset), out, writing, workers)
 
 

@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from galip.data.images import decode_rgb
+from galip.data.images import decode_image
 from galip.data.protocol import BrokenRecordError, spread
-from galip.data.shards import caption_list, clean_captions
+from galip.data.shards import caption_list, checked_weights, clean_captions
 from galip.errors import GalipError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -32,6 +34,7 @@ class Record:
 
     path: Path
     captions: tuple[str, ...]
+    weight: object = 1
 
 
 class CaptionedFolder:
@@ -54,9 +57,9 @@ class CaptionedFolder:
         self.skipped: Counter[str] = Counter()
         self.broken_shards: dict[str, str] = {}  # a folder has none
         self.records: list[Record] = []
-        for path, raw in sorted(self._listed()):
+        for path, raw, weight in sorted(self._listed(), key=lambda row: row[:2]):
             if captions := clean_captions(raw):
-                self.records.append(Record(path, captions))
+                self.records.append(Record(path, captions, weight))
             else:
                 self.skipped["no caption"] += 1
         if not self.records:
@@ -75,10 +78,10 @@ class CaptionedFolder:
         """Every distinct caption, sorted: the list by which text vectors are computed and cached."""
         return sorted({caption for record in self.records for caption in record.captions})
 
-    def read(self, number: int, needed: int = 0) -> tuple[Image.Image, tuple[str, ...]]:
+    def read(self, number: int, needed: int = 0, channels: int = 3) -> tuple[Image.Image, tuple[str, ...]]:
         """Read a picture and its captions: see `galip.data.protocol.Pictures`."""
         record = self.records[number]
-        return decode_rgb(record.path, str(record.path), needed), record.captions
+        return decode_image(record.path, str(record.path), needed, channels), record.captions
 
     def captions_at(self, number: int) -> tuple[str, ...]:
         """A record's captions: see `galip.data.protocol.Pictures`."""
@@ -87,6 +90,10 @@ class CaptionedFolder:
     def name_of(self, number: int) -> str:
         """Path of the picture."""
         return str(self.records[number].path)
+
+    def weights(self) -> NDArray[np.float64]:
+        """How often each record should be drawn: see `galip.data.protocol.Pictures`."""
+        return checked_weights([record.weight for record in self.records], self.name_of)
 
     def distinct_captions(self, limit: int) -> list[str] | None:
         """Every distinct caption, sorted; None where there are more than `limit`, repeated ones counted again."""
@@ -122,8 +129,8 @@ class CaptionedFolder:
         if 2 * len(broken) > len(numbers):
             raise broken[0]
 
-    def _listed(self) -> Iterator[tuple[Path, list[str]]]:
-        """(picture, raw captions) by whichever layout the folder has."""
+    def _listed(self) -> Iterator[tuple[Path, list[str], object]]:
+        """(image, raw captions, weight) by whichever layout the folder has."""
         if (listing := self.folder / "metadata.jsonl").exists():
             yield from self._from_jsonl(listing)
         elif (listing := self.folder / "captions.csv").exists():
@@ -132,9 +139,9 @@ class CaptionedFolder:
             for path in self.folder.rglob("*"):
                 if path.suffix.lower() in SUFFIXES:
                     text = path.with_suffix(".txt")
-                    yield path, _read_text(text).splitlines() if text.exists() else []
+                    yield path, _read_text(text).splitlines() if text.exists() else [], 1
 
-    def _from_jsonl(self, listing: Path) -> Iterator[tuple[Path, list[str]]]:
+    def _from_jsonl(self, listing: Path) -> Iterator[tuple[Path, list[str], object]]:
         for number, line in enumerate(_read_text(listing).splitlines(), start=1):
             if not line.strip():
                 continue
@@ -145,16 +152,16 @@ class CaptionedFolder:
                 raise GalipError(
                     f'{listing}, line {number}: not a row {{"file_name": ..., "captions": [...]}} ({error})'
                 ) from error
-            yield self._inside(listing, number, str(name)), caption_list(captions)
+            yield self._inside(listing, number, str(name)), caption_list(captions), row.get("weight", 1)
 
-    def _from_csv(self, listing: Path) -> Iterator[tuple[Path, list[str]]]:
+    def _from_csv(self, listing: Path) -> Iterator[tuple[Path, list[str], object]]:
         by_picture: dict[Path, list[str]] = {}
         rows = csv.DictReader(_read_text(listing).splitlines())
         if not {"file_name", "caption"} <= set(rows.fieldnames or ()):
             raise GalipError(f"{listing}: the first line must name the columns file_name and caption")
         for number, row in enumerate(rows, start=2):
             by_picture.setdefault(self._inside(listing, number, row["file_name"]), []).append(row["caption"] or "")
-        yield from by_picture.items()
+        yield from ((path, captions, 1) for path, captions in by_picture.items())
 
     def _inside(self, listing: Path, number: int, name: str) -> Path:
         path = self.folder / name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,31 +16,64 @@ from galip.data.protocol import BrokenRecordError
 _GAP = 2
 
 
-def decode_rgb(file: Path | BinaryIO, name: str, needed: int = 0) -> Image.Image:
-    """Decode a picture to 8-bit RGB: EXIF rotation applied, white under transparency.
+class Decoded(NamedTuple):
+    """A decoded image, and what its file was.
+
+    Attributes:
+        image: 8-bit RGB or RGBA.
+        kind: Pillow's name of the format, such as "JPEG".
+        mode: Pillow's name of the pixel type in the file; "RGBA" for an RGB file with a transparent colour.
+        frames: 1 unless it is animated.
+    """
+
+    image: Image.Image
+    kind: str
+    mode: str
+    frames: int
+
+
+def decode_image(file: Path | BinaryIO, name: str, needed: int = 0, channels: int = 3) -> Image.Image:
+    """Decode an image to 8-bit RGB or RGBA, EXIF rotation applied.
 
     Args:
         file: a path, or an opened file.
         name: what an error calls it.
-        needed: the shorter side, in pixels, that the picture will be scaled to; lets JPEGs be decoded at a half, a
+        needed: the shorter side, in pixels, that the image will be scaled to; lets JPEGs be decoded at a half, a
             quarter or an eighth of their size, where at least twice `needed` is left. 0: at full size.
+        channels: 3 lays what is transparent on white; 4 keeps the alpha channel, 255 where the image has none.
 
     Raises:
-        BrokenRecordError: this is no readable picture.
+        BrokenRecordError: this is not a readable image.
+    """
+    return decode(file, name, needed, channels).image
+
+
+def decode(file: Path | BinaryIO, name: str, needed: int = 0, channels: int | None = 3) -> Decoded:
+    """As `decode_image`, with what the file was.
+
+    Args:
+        file, name, needed, channels: as there; channels None: 4 where anything may be transparent, else 3.
     """
     try:
         with Image.open(file) as opened:
             if needed:
                 opened.draft(None, (_GAP * needed, _GAP * needed))
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I;16"):
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-            if "A" in picture.getbands() or "transparency" in picture.info:
-                picture = picture.convert("RGBA")
-                on_white = Image.new("RGBA", picture.size, "white")
-                on_white.alpha_composite(picture)
-                picture = on_white
-            return picture.convert("RGB")
+            kind, mode, frames = opened.format or "", opened.mode, getattr(opened, "n_frames", 1)
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I;16"):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if "A" in image.getbands() or "transparency" in image.info:
+                image = image.convert("RGBA")
+                mode = "RGBA" if mode == "RGB" else mode
+            elif channels != 4:
+                image = image.convert("RGB")
+            if channels == 4:
+                image = image.convert("RGBA")
+            elif channels == 3 and image.mode == "RGBA":
+                on_white = Image.new("RGBA", image.size, "white")
+                on_white.alpha_composite(image)
+                image = on_white.convert("RGB")
+            return Decoded(image, kind, mode, frames)
     except Exception as error:  # damaged files make Pillow's decoders fail in many ways, and none may end a run
         # Of a format it does not know, Pillow says no more than the file's address in memory.
         why = "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
@@ -68,5 +101,12 @@ def resize_and_crop(picture: Image.Image, shorter_side: int, size: int, where: t
 
 
 def as_array(picture: Image.Image) -> NDArray[np.uint8]:
-    """uint8 [3, H, W]."""
-    return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
+    """uint8 [C, H, W]: RGB, or RGBA whose colour is white where it is fully transparent.
+
+    What stands under full transparency is never seen and differs with the program that wrote the file; a network that
+    learns colour and alpha should not learn that.
+    """
+    pixels = np.asarray(picture, dtype=np.uint8)
+    if pixels.shape[2] == 4:
+        pixels = np.where(pixels[..., 3:] == 0, np.array([255, 255, 255, 0], np.uint8), pixels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

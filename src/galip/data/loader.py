@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
-from galip.data.images import decode_rgb
+from galip.data.images import decode_image
 from galip.data.protocol import BrokenRecordError, Pictures
 from galip.data.samples import Batch, Sample, Samples, View, collate, give_up_on, mirrored
 from galip.data.streaming import StreamedRecord, StreamedShards
@@ -52,6 +52,8 @@ class Loader:
         most_broken: the run ends when more than this share of the pictures that were visited is broken (judged from a
             hundred visits on).
         most_broken_shards: the run ends when more shards than this are broken.
+        channels: 3 for RGB, what is transparent laid on white; 4 for RGBA.
+        weighted: draw records as often as their weights say (see `Samples`); not from streamed shards.
         extra: asked about the sample numbers of every batch, where the batch is made; its answer is `Batch.extra`.
 
     Attributes:
@@ -61,7 +63,7 @@ class Loader:
         visited: pictures that were visited, broken ones included.
 
     Raises:
-        InputError: a size or share cannot be.
+        InputError: a size or share cannot be, or streamed shards are to be weighted.
         GalipError: too few streamed shards for the processes and workers, or too many shards that are broken already.
             While iterating: too much was found to be broken, or nothing can be read.
     """
@@ -83,8 +85,12 @@ class Loader:
         shuffle_buffer: int = 1000,
         most_broken: float = 0.01,
         most_broken_shards: int = 1,
+        channels: int = 3,
+        weighted: bool = False,
         extra: Callable[[list[int]], Any] | None = None,
     ) -> None:
+        if channels not in (3, 4):
+            raise InputError(f"data.channels={channels}: images are read with 3 channels (RGB) or 4 (RGBA)")
         if shorter_side < size:
             raise InputError(
                 f"the shorter side is to become {shorter_side} pixels, but squares of {size} are cut from it; "
@@ -101,12 +107,17 @@ class Loader:
         numbers = _Numbers(start, batch, rank, world)
         self._data: Dataset[Batch | _Failure]
         if isinstance(source, StreamedShards):
+            if weighted:
+                raise InputError(
+                    f"data.weighted: the records of {source.pattern} are streamed, and their weights not known "
+                    "beforehand; leave it out, or use shards on a local disk"
+                )
             _check_shares(source, world, max(1, workers))
             view = View(run_seed, size, shorter_side, flip)
-            self._data = _StreamedBatches(source, view, numbers, shuffle_buffer, most_broken_shards, extra)
+            self._data = _StreamedBatches(source, view, numbers, shuffle_buffer, most_broken_shards, channels, extra)
         else:
             share = cache_bytes // max(1, workers)
-            samples = Samples(source, run_seed, size, shorter_side, flip, share)
+            samples = Samples(source, run_seed, size, shorter_side, flip, share, channels, weighted)
             self._data = _IndexedBatches(samples, numbers, extra)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -212,9 +223,10 @@ class _StreamedBatches(IterableDataset[Batch | _Failure]):
         numbers: _Numbers,
         shuffle_buffer: int,
         most_broken_shards: int,
+        channels: int,
         extra: Callable[[list[int]], Any] | None,
     ) -> None:
-        self.shards, self.view, self.numbers, self.extra = shards, view, numbers, extra
+        self.shards, self.view, self.numbers, self.channels, self.extra = shards, view, numbers, channels, extra
         self.shuffle_buffer, self.most_broken_shards = shuffle_buffer, most_broken_shards
 
     def __iter__(self) -> Iterator[Batch | _Failure]:
@@ -243,7 +255,7 @@ class _StreamedBatches(IterableDataset[Batch | _Failure]):
     def _sample(self, records: Iterator[StreamedRecord], index: int, met: list[BrokenRecordError]) -> Sample:
         for record in records:
             try:
-                picture = decode_rgb(io.BytesIO(record.image), record.name, self.view.shorter_side)
+                picture = decode_image(io.BytesIO(record.image), record.name, self.view.shorter_side, self.channels)
             except BrokenRecordError as error:
                 met.append(error)
                 give_up_on(met)

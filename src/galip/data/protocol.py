@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from galip.data.shards import INDEX
@@ -48,16 +50,17 @@ class Pictures(Protocol):
     def __len__(self) -> int:
         """How many records there are, broken ones included."""
 
-    def read(self, number: int, needed: int = 0) -> tuple[Image.Image, tuple[str, ...]]:
+    def read(self, number: int, needed: int = 0, channels: int = 3) -> tuple[Image.Image, tuple[str, ...]]:
         """Read a picture and its cleaned captions.
 
         Args:
             number: from 0 to len - 1.
             needed: the shorter side, in pixels, that the picture will be scaled to; a JPEG several times larger is
                 then decoded at reduced size. 0: as large as it is.
+            channels: 3: RGB, what is transparent laid on white; 4: RGBA.
 
         Returns:
-            8-bit RGB, and at least one caption.
+            The image in 8 bits, and at least one caption.
 
         Raises:
             BrokenRecordError: one of the two cannot be had.
@@ -72,6 +75,15 @@ class Pictures(Protocol):
 
     def name_of(self, number: int) -> str:
         """What a message calls the record: its file, or its shard and key."""
+
+    def weights(self) -> NDArray[np.float64]:
+        """How often each record should be drawn in relation to the others: `weight` of its fields, 1 where it has none.
+
+        Reads the fields of all records.
+
+        Raises:
+            GalipError: a weight is not a finite number of 0 or more, or all are 0; the message names the record.
+        """
 
     def distinct_captions(self, limit: int) -> list[str] | None:
         """Every distinct caption, sorted; None where there are more than `limit`, repeated ones counted again."""

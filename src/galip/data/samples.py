@@ -51,7 +51,7 @@ class View:
         return caption, where, self.flip and mirror and not _SIDED.search(caption)
 
     def cut(self, picture: Image.Image, where: tuple[float, float]) -> NDArray[np.uint8]:
-        """Pixels of the crop, uint8 [3, S, S]."""
+        """Pixels of the crop, uint8 [C, S, S]."""
         return as_array(resize_and_crop(picture, self.shorter_side, self.size, where))
 
     def fits(self, picture: Image.Image) -> bool:
@@ -69,7 +69,7 @@ class Sample:
     """One sample, and what was found broken while it was looked for.
 
     Attributes:
-        pixels: uint8 [3, S, S].
+        pixels: uint8 [C, S, S].
         caption: one of the picture's captions.
         index: number of the sample in the whole run.
         broken: records that another one had to stand in for; those of a broken shard name it.
@@ -86,7 +86,7 @@ class Batch:
     """Samples that stand together in one step.
 
     Attributes:
-        images: uint8 [B, 3, S, S].
+        images: uint8 [B, C, S, S].
         captions: B captions.
         indices: B sample numbers in the whole run.
         broken: (name, what is wrong) of every broken record that was met; another one was taken in its place.
@@ -119,23 +119,41 @@ def collate(samples: Sequence[Sample], extra: Callable[[list[int]], Any] | None 
 class Samples(Dataset[Sample]):
     """Endless, addressable samples of a source: `samples[i]` is the run's i-th.
 
-    Every epoch is a permutation of the pictures, drawn from (run seed, epoch). In the place of a broken one stands the
+    Every epoch is a permutation of the records, drawn from (run seed, epoch). In the place of a broken one stands the
     next of the epoch that can be read.
 
+    Weighted, an epoch has as many samples, and a record comes `len(source) * weight / sum of weights` times in it,
+    rounded up or down so that the mean over epochs is exact; the order is shuffled.
+
     Args:
-        source: the captioned pictures.
+        source: the captioned images.
         run_seed, size, shorter_side, flip: see `View`.
-        cache_bytes: keep decoded pictures in memory up to this many bytes; used for pictures that need no resizing.
+        cache_bytes: keep decoded images in memory up to this many bytes; used for images that need no resizing.
+        channels: 3 for RGB, 4 for RGBA.
+        weighted: draw records as often as their weights say; else each once in an epoch.
+
+    Raises:
+        GalipError: a weight cannot be used.
     """
 
     def __init__(
-        self, source: Pictures, run_seed: int, size: int, shorter_side: int, flip: bool, cache_bytes: int = 0
+        self,
+        source: Pictures,
+        run_seed: int,
+        size: int,
+        shorter_side: int,
+        flip: bool,
+        cache_bytes: int = 0,
+        channels: int = 3,
+        weighted: bool = False,
     ) -> None:
-        self.source = source
+        self.source, self.channels = source, channels
+        weights = source.weights() if weighted else None
+        self._weights = None if weights is None or np.ptp(weights) == 0 else weights
         self.view = View(run_seed, size, shorter_side, flip)
         self._order: tuple[int, NDArray[np.int64]] | None = None
         self._cache: dict[int, tuple[NDArray[np.uint8], tuple[str, ...]]] = {}
-        self._cache_places = cache_bytes // (3 * size * size)
+        self._cache_places = cache_bytes // (channels * size * size)
 
     def __getitem__(self, index: int) -> Sample:
         epoch, place = divmod(index, len(self.source))
@@ -156,7 +174,7 @@ class Samples(Dataset[Sample]):
             pixels, captions = self._cache[number]
             caption, _, mirror = self.view.choose(index, captions)
         else:
-            picture, captions = self.source.read(number, self.view.shorter_side)
+            picture, captions = self.source.read(number, self.view.shorter_side, self.channels)
             caption, where, mirror = self.view.choose(index, captions)
             pixels = self.view.cut(picture, where)
             if self.view.fits(picture) and len(self._cache) < self._cache_places:
@@ -166,8 +184,22 @@ class Samples(Dataset[Sample]):
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
             rng = sample_rng(self.view.run_seed, epoch, Stream.EPOCH)
-            self._order = (epoch, rng.permutation(len(self.source)))
+            order = rng.permutation(len(self.source))
+            if self._weights is not None:
+                order = _as_often_as_weighted(order, self._weights, rng)
+            self._order = (epoch, order)
         return self._order[1]
+
+
+def _as_often_as_weighted(
+    order: NDArray[np.int64], weights: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """As many record numbers, each as often as its weight says: systematic sampling along a random order."""
+    ends = np.cumsum(weights[order])
+    places = (np.arange(len(order)) + rng.random()) * (ends[-1] / len(order))
+    # Rounding may put the last place at the very end, or on a record of weight 0.
+    found = np.minimum(np.searchsorted(ends, places, side="right"), np.flatnonzero(weights[order])[-1])
+    return rng.permutation(order[found])
 
 
 def give_up_on(broken: Sequence[BrokenRecordError]) -> None:

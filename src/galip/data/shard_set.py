@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from galip.data.images import decode_rgb
+from galip.data.images import decode_image
 from galip.data.protocol import BrokenRecordError, spread
 from galip.data.shards import (
     FORMAT,
@@ -28,8 +28,10 @@ from galip.data.shards import (
     TEXT_SUFFIXES,
     Place,
     captions_of,
+    checked_weights,
     clean_captions,
     scan_tar,
+    weight_of,
 )
 from galip.errors import GalipError, InputError
 
@@ -103,13 +105,13 @@ class ShardSet:
         scanned = {number: table for number, table in self._tables.items() if self._shards[number].sha256 is None}
         return self.__dict__ | {"_tables": scanned, "_files": OrderedDict()}
 
-    def read(self, number: int, needed: int = 0) -> tuple[Image.Image, tuple[str, ...]]:
+    def read(self, number: int, needed: int = 0, channels: int = 3) -> tuple[Image.Image, tuple[str, ...]]:
         """Read a picture and its captions: see `galip.data.protocol.Pictures`."""
         place, shard = self._place(number)
         name = self.name_of(number)
         captions = self.captions_at(number)
         content = self._content(shard, place.image_offset, place.image_size, name)
-        return decode_rgb(io.BytesIO(content), name, needed), captions
+        return decode_image(io.BytesIO(content), name, needed, channels), captions
 
     def captions_at(self, number: int) -> tuple[str, ...]:
         """A record's captions: see `galip.data.protocol.Pictures`."""
@@ -119,6 +121,10 @@ class ShardSet:
         """Path of the shard and, after a colon, the record's key."""
         place, shard = self._place(number)
         return f"{self._shards[shard].path}:{place.key}"
+
+    def weights(self) -> NDArray[np.float64]:
+        """How often each record should be drawn: see `galip.data.protocol.Pictures`."""
+        return checked_weights([self._weight(number) for number in range(len(self))], self.name_of)
 
     def distinct_captions(self, limit: int) -> list[str] | None:
         """Every distinct caption, sorted; None where there are more than `limit`, repeated ones counted again."""
@@ -219,6 +225,13 @@ class ShardSet:
         if not captions:
             raise BrokenRecordError(name, "no caption")
         return captions
+
+    def _weight(self, number: int) -> object:
+        place, shard = self._place(number)
+        try:
+            return weight_of(self._content(shard, place.text_offset, place.text_size, place.key), place.text_suffix)
+        except BrokenRecordError:
+            return 1  # found broken again when it is visited
 
     def _content(self, shard: int, offset: int, size: int, name: str) -> bytes:
         path = str(self._shards[shard].path)

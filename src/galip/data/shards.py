@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from galip.errors import GalipError, InputError
 from galip.generation.prompts import clean_caption
@@ -28,6 +31,7 @@ TEXT_SUFFIXES = ("txt", "json")
 _NAME = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)", re.DOTALL)
 _META = re.compile(r"__[^/]*__($|/)")
 _BLOCK = 512
+_MAX_WEIGHT = 1e12
 
 
 class Place(NamedTuple):
@@ -118,6 +122,36 @@ def captions_of(content: bytes, suffix: str) -> list[str]:
 def caption_list(field: object) -> list[str]:
     """A field of captions, which may be a single one, a list, or null, as a list."""
     return [str(caption) for caption in (field if isinstance(field, list) else [field]) if caption is not None]
+
+
+def weight_of(content: bytes, suffix: str) -> object:
+    """The field `weight` of a record's text member, as it stands there; 1 where there is none or it cannot be read."""
+    try:
+        fields = json.loads(content) if suffix == "json" else None
+    except (ValueError, RecursionError):
+        return 1
+    return fields.get("weight", 1) if isinstance(fields, dict) else 1
+
+
+def checked_weights(weights: Sequence[object], name_of: Callable[[int], str]) -> NDArray[np.float64]:
+    """Weights of records as numbers.
+
+    Args:
+        weights: of all records, as they are written.
+        name_of: what a message calls the record with a number.
+
+    Raises:
+        GalipError: one is not a finite number of 0 or more, or all are 0.
+    """
+    for number, weight in enumerate(weights):
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < _MAX_WEIGHT:
+            raise GalipError(
+                f"{name_of(number)}: its weight is {str(weight)[:40]!r}; give a number from 0 to {_MAX_WEIGHT:g}, or "
+                "leave data.weighted out"
+            )
+    if not any(weights):
+        raise GalipError(f"{name_of(0)}: its weight, like every other, is 0; give some records a weight above 0")
+    return np.array(weights, np.float64)
 
 
 def clean_captions(raw: Iterable[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from galip.data.images import decode_rgb
+from galip.data.images import decode, decode_image
 from galip.data.protocol import BrokenRecordError
 from galip.errors import GalipError, InputError
 
@@ -27,6 +27,7 @@ class PictureOptions:
             without it, keep their size.
         min_side: leave pictures out whose shorter side, after cutting, has fewer pixels.
         quality: of JPEG where a picture is encoded again, 1 to 100.
+        keep_alpha: keep alpha channels; else what is transparent is laid on white.
 
     Raises:
         InputError: a value is out of range, or `min_side` is above `shorter_side`.
@@ -35,6 +36,7 @@ class PictureOptions:
     shorter_side: int | None = None
     min_side: int = 1
     quality: int = 95
+    keep_alpha: bool = False
 
     def __post_init__(self) -> None:
         if self.shorter_side is not None and self.shorter_side < 1:
@@ -46,7 +48,10 @@ class PictureOptions:
 
     def recorded(self) -> dict[str, Any]:
         """The options as JSON."""
-        return asdict(self)
+        found = asdict(self)
+        if not found["keep_alpha"]:
+            del found["keep_alpha"]  # as it was before there was this option
+        return found
 
 
 class UnusableError(GalipError):
@@ -72,7 +77,7 @@ def check(content: bytes, options: PictureOptions) -> None:
         UnusableError: it cannot be read, or is too small.
     """
     try:
-        picture = decode_rgb(io.BytesIO(content), "picture")
+        picture = decode_image(io.BytesIO(content), "picture")
     except BrokenRecordError as error:
         raise UnusableError(UNREADABLE) from error
     if min(picture.size) < options.min_side:
@@ -82,8 +87,9 @@ def check(content: bytes, options: PictureOptions) -> None:
 def encode(content: bytes, options: PictureOptions, box: tuple[int, int, int, int] | None = None) -> Encoded:
     """Check a picture by decoding all of it, and give the bytes to store.
 
-    The original bytes are kept where they are an RGB JPEG, PNG or WebP that needs no cutting or scaling. Otherwise a
-    picture of a lossless format becomes a PNG and any other a JPEG of full colour resolution.
+    The original bytes are kept where they are an RGB JPEG, PNG or WebP (or RGBA, where alpha is kept) that needs no
+    cutting or scaling. Otherwise an image of a lossless format, or with alpha that is kept, becomes a PNG and any other
+    a JPEG of full colour resolution.
 
     Args:
         content: of the file.
@@ -94,12 +100,11 @@ def encode(content: bytes, options: PictureOptions, box: tuple[int, int, int, in
         UnusableError: it cannot be read, is too small, or lies outside the box.
     """
     try:
-        picture = decode_rgb(io.BytesIO(content), "picture")
-        with Image.open(io.BytesIO(content)) as opened:
-            kind, plain = opened.format, opened.mode == "RGB" and "transparency" not in opened.info
-            plain = plain and getattr(opened, "n_frames", 1) == 1
+        found = decode(io.BytesIO(content), "picture", channels=None if options.keep_alpha else 3)
     except BrokenRecordError as error:
         raise UnusableError(UNREADABLE) from error
+    picture, kind = found.image, found.kind
+    plain = found.frames == 1 and found.mode == picture.mode and found.mode in ("RGB", "RGBA")
     if box is not None:
         left, upper = max(0, box[0]), max(0, box[1])
         right, lower = min(picture.width, box[2]), min(picture.height, box[3])
@@ -116,7 +121,7 @@ def encode(content: bytes, options: PictureOptions, box: tuple[int, int, int, in
         wanted = [max(options.shorter_side, round(side * scale)) for side in picture.size]
         picture = picture.resize((wanted[0], wanted[1]), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    if kind in _LOSSLESS:
+    if kind in _LOSSLESS or picture.mode == "RGBA":
         picture.save(buffer, "PNG")
         return Encoded(buffer.getvalue(), "png", kept=False)
     # 4:4:4: halved colour resolution shows at the sizes that models are trained on.

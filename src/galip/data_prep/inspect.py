@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from galip.data.images import decode_rgb
+from galip.data.images import decode_image
 from galip.data.protocol import BrokenRecordError, open_source, spread
 from galip.data.shard_set import ShardSet
 from galip.data.shards import INDEX, clean_captions, scan_tar
@@ -125,7 +125,7 @@ class _Listed:
             raise BrokenRecordError(item.name, NO_CAPTION)
         if not item.picture.is_file():
             raise BrokenRecordError(item.name, MISSING)
-        return decode_rgb(item.picture, item.name), captions
+        return decode_image(item.picture, item.name), captions
 
     def name_of(self, number: int) -> str:
         return self.items[number].name

@@ -36,7 +36,7 @@ def as_target(picture: Image | str | Path, side: int, fit: Fit = "crop") -> Imag
     """
     from PIL import Image
 
-    from galip.data.images import decode_rgb, resize_and_crop
+    from galip.data.images import decode_image, resize_and_crop
     from galip.data.protocol import BrokenRecordError
 
     if fit not in get_args(Fit):
@@ -45,11 +45,11 @@ def as_target(picture: Image | str | Path, side: int, fit: Fit = "crop") -> Imag
         if not Path(picture).is_file():
             raise InputError(f"{picture}: there is no such file; name a picture")
         try:
-            rgb = decode_rgb(Path(picture), str(picture))
+            rgb = decode_image(Path(picture), str(picture))
         except BrokenRecordError as error:
             raise GalipError(f"{picture}: {error.why.partition(';')[0]}; give a PNG, JPEG or WebP file") from error
     elif isinstance(picture, Image.Image):
-        rgb = decode_rgb(_as_file(picture), "the picture")
+        rgb = decode_image(_as_file(picture), "the picture")
     else:
         raise InputError(f"the picture is a {type(picture).__name__}: give a PIL image or a file's name")
     if fit == "pad" and rgb.width != rgb.height:

@@ -184,6 +184,8 @@ class Trainer:
             workers=data.workers,
             cache_bytes=data.cache_mb << 20,
             shuffle_buffer=data.shuffle_buffer,
+            channels=data.channels,
+            weighted=data.weighted,
             most_broken=data.most_broken,
             most_broken_shards=data.most_broken_shards,
             extra=self.step.sample_rng,
