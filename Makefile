@@ -67,7 +67,7 @@ $(BIN)/python:
 
 $(VENV)/.core: pyproject.toml | $(BIN)/python
 	@echo "installing galip and what it needs into $(VENV); the first time takes minutes"
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install --quiet -e ".[torch]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.core

@@ -42,8 +42,8 @@ def test_help_imports_no_command_and_no_heavy_library(argv: list[str]) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     shown = capsys.readouterr().out
-    for name, line in cli.COMMANDS.items():
-        assert f"{name} " in shown and line in shown
+    for name, command in cli.COMMANDS.items():
+        assert f"{name} " in shown and command.line in shown
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

@@ -232,5 +232,5 @@ def test_a_file_in_the_cache_is_used_if_it_is_what_its_name_says(tmp_path: Path,
 def test_a_missing_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert needed_package("json") is json
     monkeypatch.setitem(sys.modules, "torch_fidelity.metrics", None)
-    with pytest.raises(GalipError, match="torch_fidelity cannot be imported.*pip install 'galip.eval.'"):
+    with pytest.raises(GalipError, match="torch_fidelity cannot be imported.*pip install '..eval.'"):
         needed_package("torch_fidelity.metrics")

@@ -10,29 +10,38 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from galip.errors import GalipError
+from galip.utils.extras import require
+
+
+class Command(NamedTuple):
+    """A command's line in `galip --help`, and the extra of the package without which it does nothing."""
+
+    line: str
+    extra: str | None = None
+
 
 COMMANDS = {
-    "generate": "Draw pictures from captions.",
-    "grid": "Draw pictures side by side, with labels.",
-    "walk": "Walk from picture to picture, as a film.",
-    "invert": "Find what draws a picture, and edit it by captions.",
-    "serve": "Serve a model: a web app, and an API like OpenAI's.",
-    "bulk": "Draw captions by the million, into shards.",
-    "info": "Say what a model is made of and trained on.",
-    "export": "Write a model for an engine that draws without torch.",
-    "convert": "Read and write the GALIP authors' checkpoints.",
-    "data": "Prepare captioned pictures for training, and look at them.",
-    "train": "Train a model on captioned pictures.",
-    "bench": "Measure how fast a model draws here.",
-    "evaluate": "Measure a model by a named protocol; compare results.",
+    "generate": Command("Generate images from prompts."),
+    "grid": Command("Generate images side by side, with labels."),
+    "walk": Command("Walk from image to image, as a video."),
+    "invert": Command("Find what generates an image, and edit it by prompts.", "torch"),
+    "serve": Command("Serve a model: a web app, and an API like OpenAI's.", "serve"),
+    "bulk": Command("Generate images for prompts by the million, into shards."),
+    "info": Command("Say what a model is made of and trained on."),
+    "export": Command("Write a model for another engine, or in another precision.", "torch"),
+    "convert": Command("Read and write the GALIP authors' checkpoints.", "torch"),
+    "data": Command("Prepare captioned images for training, and look at them."),
+    "train": Command("Train a model on captioned images.", "train"),
+    "bench": Command("Measure how fast a model generates here."),
+    "evaluate": Command("Measure a model by a named protocol; compare results."),
 }
-"""Each command and its line in `galip --help`.
+"""Each command, in the order of `galip --help`.
 
 `galip.cli.NAME` holds a function NAME, the command itself, or a `typer.Typer` NAME, a group of commands.
 """
@@ -43,14 +52,17 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        for name, line in COMMANDS.items():
-            self.add_command(TyperCommand(name, help=line))
+        for name, command in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=command.line))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that `args` begin with, imported now."""
         name, command, rest = super().resolve_command(ctx, args)
         if name is None or command is None:
             return name, command, rest
+        extra = COMMANDS[name].extra
+        if extra is not None and "--help" not in rest:
+            require(f"galip {name}", extra)
         return name, _import_command(name), rest
 
 
@@ -74,7 +86,7 @@ def _print_version(wanted: bool) -> None:
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.callback(help="Text-to-image synthesis with GALIP: a picture from a caption in one forward pass.")
+@app.callback(help="Text-to-image synthesis with GALIP: an image from a prompt in one forward pass.")
 def _root(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)

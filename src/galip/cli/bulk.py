@@ -23,6 +23,7 @@ from galip.errors import InputError
 from galip.generation.load import DEFAULT_MODEL, weights_of
 from galip.generation.noise import check_seed
 from galip.generation.select import AUTO, check_engine
+from galip.utils.extras import require
 
 
 def bulk(
@@ -68,6 +69,8 @@ def bulk(
         raise InputError(f"--format {format}: use png, webp or jpeg")
     if cluster not in (None, "ray"):
         raise InputError(f"--cluster {cluster}: ray is the one that there is")
+    if cluster is not None:
+        require("--cluster ray", "cluster")
     if cluster is not None and workers is not None:
         raise InputError("--workers is for this machine alone; with --cluster give --replicas")
     weights = weights_of(model)

@@ -9,6 +9,7 @@ import typer
 
 from galip.cli.terminal import progress_bars
 from galip.errors import InputError
+from galip.utils.extras import require
 
 
 def evaluate(
@@ -74,6 +75,7 @@ def evaluate(
     if report is not None and out is None:
         raise InputError("--report shows what lies beside a result: give --out RESULT.json too")
 
+    require("galip evaluate", "eval")
     from galip.distributed import Distributed
     from galip.evaluation.evaluation import Against
     from galip.evaluation.protocols import get_protocol

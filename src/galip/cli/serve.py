@@ -10,9 +10,10 @@ import typer
 from pydantic import ValidationError
 
 from galip.cli.options import DeviceOption, EngineOption, ModelOption, ThreadsOption
-from galip.errors import GalipError, InputError
+from galip.errors import InputError
 from galip.generation.load import DEFAULT_MODEL, weights_of
 from galip.generation.select import AUTO, check_engine
+from galip.utils.extras import require
 
 if TYPE_CHECKING:
     from galip.serving.http.settings import Settings
@@ -65,9 +66,10 @@ def serve(
         raise InputError(f"--log-level {log_level}: use debug, info, warning or error")
     if cluster not in (None, "ray"):
         raise InputError(f"--cluster {cluster}: ray is the one that there is")
+    if cluster is not None:
+        require("--cluster ray", "cluster")
     weights_of(model)
     keys = _keys(api_keys)
-    _check_installed(cluster)
     from galip.serving.model_worker import Order
 
     settings = _settings(
@@ -120,20 +122,3 @@ def _keys(file: Path | None) -> tuple[str, ...]:
         if not any(keys):
             raise InputError(f"--api-keys {file}: it holds no key; write one a line, or leave the option out")
     return tuple(key for key in keys if key)
-
-
-def _check_installed(cluster: str | None) -> None:
-    try:
-        import fastapi
-        import fastapi_offline
-        import prometheus_client
-        import uvicorn
-    except ImportError as error:
-        raise GalipError(f"galip serve needs {error.name}: pip install 'galip[serve]'") from error
-    del fastapi, fastapi_offline, prometheus_client, uvicorn
-    if cluster == "ray":
-        try:
-            import ray.serve
-        except ImportError as error:
-            raise GalipError("--cluster ray needs Ray Serve: pip install 'galip[cluster]'") from error
-        del ray

@@ -14,6 +14,7 @@ from PIL import Image
 
 from galip.data.shards import INDEX
 from galip.errors import GalipError
+from galip.utils.extras import remedy
 
 if TYPE_CHECKING:
     from galip.data.streaming import StreamedShards
@@ -117,7 +118,7 @@ def expand(pattern: str) -> list[str]:
     try:
         from braceexpand import braceexpand
     except ImportError as error:
-        raise GalipError(f"{pattern}: braces need the package braceexpand; pip install 'galip[train]'") from error
+        raise GalipError(f"{pattern}: braces need the package braceexpand; {remedy('train')}") from error
     try:
         return list(braceexpand(pattern))
     except ValueError as error:

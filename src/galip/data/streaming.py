@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from galip.data.protocol import BrokenRecordError, expand
 from galip.data.shards import IMAGE_SUFFIXES, TEXT_SUFFIXES, captions_of, clean_captions
 from galip.errors import GalipError, InputError
+from galip.utils.extras import remedy
 
 # Read by WebDataset: a command, or curl with its retries, or a plain file. Every other scheme is fsspec's.
 _BY_WEBDATASET = ("pipe", "http", "https", "file")
@@ -55,7 +56,7 @@ class StreamedShards:
         try:
             import webdataset  # type: ignore[import-untyped]  # noqa: F401
         except ImportError as error:
-            raise GalipError(f"{pattern}: streams need the package webdataset; pip install 'galip[train]'") from error
+            raise GalipError(f"{pattern}: streams need the package webdataset; {remedy('train')}") from error
         self.pattern = pattern
         self.urls = [url for part in expand(pattern) for url in _matching(part)]
         self.skipped: Counter[str] = Counter()

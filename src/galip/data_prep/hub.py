@@ -10,6 +10,7 @@ from typing import Any
 
 from galip.data_prep.base import TRAIN, VALIDATION, Item, Skipped, Source, WritingOptions, key_of, rank
 from galip.errors import GalipError, InputError
+from galip.utils.extras import remedy
 
 NO_PICTURE = "no picture in the row"
 
@@ -84,7 +85,7 @@ def hub(
     try:
         import datasets  # type: ignore[import-untyped]
     except ImportError as error:
-        raise GalipError("the source hub needs the library datasets; pip install 'galip[hub]'") from error
+        raise GalipError(f"the source hub needs the library datasets; {remedy('hub')}") from error
     files = _files(name)
     datasets.disable_progress_bars()
     try:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from galip.errors import GalipError, InputError
+from galip.utils.extras import remedy
 
 _DIGITS = 16
 _COUNTERS = ".num_batches_tracked"
@@ -106,7 +107,7 @@ def needed_package(name: str) -> Any:
     except ImportError as error:
         package = name.partition(".")[0]
         raise GalipError(
-            f"{package} cannot be imported ({error}); this evaluation needs it: pip install 'galip[eval]'"
+            f"{package} cannot be imported ({error}); this evaluation needs it: {remedy('eval')}"
         ) from error
 
 

@@ -25,6 +25,7 @@ from PIL import GifImagePlugin, Image
 
 from galip.errors import GalipError, InputError
 from galip.utils import image_io
+from galip.utils.extras import remedy
 
 SUFFIXES = (".mp4", ".gif", ".webp", "")
 """What a film may be named; without an ending it is a folder of frames."""
@@ -318,7 +319,7 @@ def _h264() -> str:
     try:
         import av
     except ImportError as error:
-        raise GalipError("an MP4 needs the package av: pip install 'galip[video]', or make a .webp or .gif") from error
+        raise GalipError(f"an MP4 needs the package av: {remedy('video')}, or make a .webp or .gif") from error
     for name in ("libx264", "h264"):
         try:
             av.Codec(name, "w")

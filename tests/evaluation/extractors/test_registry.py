@@ -138,7 +138,7 @@ def test_offline_every_extractor_says_what_to_do(name: str, tmp_path: object, mo
 def test_without_its_library_an_extractor_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("torch_fidelity.feature_extractor_inceptionv3", "torchvision.models"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(GalipError, match="pip install 'galip.eval.'"):
+    with pytest.raises(GalipError, match="pip install '..eval.'"):
         open_extractor(name)
 
 

@@ -174,7 +174,7 @@ def test_other_protocols_and_no_results_are_refused(tmp_path: Path) -> None:
 def test_without_jinja2_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_result(tmp_path / "a.json", a_result())
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(GalipError, match=re.escape("pip install 'galip[eval]'")):
+    with pytest.raises(GalipError, match=re.escape("pip install '.[eval]'")):
         write_report([tmp_path / "a.json"], tmp_path / "a.html")
 
 

@@ -27,6 +27,7 @@ from galip.evaluation.result import (
     read_rows,
 )
 from galip.utils.atomic import write_text
+from galip.utils.extras import remedy
 
 TEMPLATE = "report.html.j2"
 PICTURED = 4
@@ -111,7 +112,7 @@ def _render(content: dict[str, Any]) -> str:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
-        raise GalipError("a report needs jinja2; pip install 'galip[eval]'") from error
+        raise GalipError(f"a report needs jinja2; {remedy('eval')}") from error
 
     # Captions and names come from anywhere: everything that the page says is escaped.
     environment = Environment(

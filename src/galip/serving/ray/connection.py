@@ -15,6 +15,7 @@ from typing import Any
 from galip.data_prep.parallel import usable_cores
 from galip.errors import GalipError, InputError
 from galip.serving.model_worker import Order
+from galip.utils.extras import remedy
 
 log = logging.getLogger("galip.serving")
 
@@ -71,7 +72,7 @@ def connected(places: int) -> Iterator[Cluster]:
     try:
         import ray
     except ImportError as error:
-        raise GalipError("--cluster ray needs Ray: pip install 'galip[cluster]'") from error
+        raise GalipError(f"--cluster ray needs Ray: {remedy('cluster')}") from error
     try:
         if address:
             ray.init(address=address, logging_level=logging.WARNING)
