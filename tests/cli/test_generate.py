@@ -326,7 +326,7 @@ def test_a_broken_model_is_named_with_the_seed(generate: Command, tmp_path: Path
     generate.model = tmp_path / "dead"
     ended = generate("a cat", "--seed", 7)
     assert ended.code == 2
-    assert "picture 0 (seed 7) holds numbers that are not finite" in ended.err
+    assert "image 0 (seed 7) holds numbers that are not finite" in ended.err
     assert generate.pictures() == []
 
 

@@ -139,7 +139,7 @@ def test_what_a_call_returns(exported: dict[str, Path]) -> None:
     [
         ({}, "either prompt or prompt_embeds"),
         ({"prompt": ""}, "empty"),
-        ({"prompt": "a cat", "output_type": "pt"}, "output_type 'pt': use one of 'pil', 'np'"),
+        ({"prompt": "a cat", "output_type": "pt"}, "output_type 'pt' needs torch"),
         ({"prompt": "a cat", "generator": torch.Generator()}, "without torch"),
         ({"prompt": "a cat", "seed": [1, 2]}, "list of 2"),
         ({"prompt": "a cat", "seed": 1, "latents": np.zeros((1, 8))}, "one of them only"),
@@ -160,7 +160,7 @@ def test_bad_arguments_are_refused(exported: dict[str, Path], arguments: dict[st
 
 def test_pictures_that_are_not_finite_are_an_error(exported: dict[str, Path]) -> None:
     engine = EnginePipeline(exported["onnx"], threads=1)
-    with pytest.raises(GalipError, match="picture 1 holds numbers that are not finite"):
+    with pytest.raises(GalipError, match="image 1 holds numbers that are not finite"):
         engine(["a cat"] * 2, latents=np.stack([np.zeros(8), np.full(8, 3e38)]).astype(np.float32), truncation=10.0)
 
 

@@ -250,8 +250,8 @@ def test_auto_with_a_dtype_is_torch(saved: Path) -> None:
 def test_compile_is_a_pipeline_with_another_drawer(saved: Path) -> None:
     pipe = load(saved, engine="compile", device="cpu")
     assert isinstance(pipe, GALIPPipeline)
-    assert isinstance(pipe.drawer, CompiledDrawer)
-    assert load(saved).drawer is None
+    assert isinstance(pipe.generator_call, CompiledDrawer)
+    assert load(saved).generator_call is None
 
 
 def test_threads_are_torchs_too(saved: Path) -> None:

@@ -73,12 +73,12 @@ def test_changed_weights_are_folded_again_and_others_are_not() -> None:
     changed = pixels(pipe)
     assert len(compiler.seen) == 2
     assert np.abs(changed - first).max() > 1e-3
-    pipe.drawer = None
+    pipe.generator_call = None
     assert np.abs(changed - pixels(pipe)).max() <= 1e-5
     compile_pipeline(pipe, compiler)
     pipe.generator = tiny.parts.scatter(tiny.parts.generator())
     other = pixels(pipe)
-    pipe.drawer = None
+    pipe.generator_call = None
     assert np.abs(other - pixels(pipe)).max() <= 1e-5
 
 
@@ -97,7 +97,7 @@ def test_the_pipeline_is_saved_as_ever(tmp_path: Path) -> None:
     expected = pixels(pipe)
     pipe.save_pretrained(tmp_path)
     loaded = GALIPPipeline.from_pretrained(tmp_path)
-    assert loaded.drawer is None
+    assert loaded.generator_call is None
     assert np.abs(pixels(loaded) - expected).max() <= 1e-5
 
 

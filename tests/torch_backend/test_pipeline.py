@@ -75,6 +75,8 @@ def test_the_signature_is_the_promised_one() -> None:
         "batch_size",
         "output_type",
         "return_dict",
+        "background",
+        "progress",
     ]
     assert parameters["truncation"].default == 1.0
     assert parameters["output_type"].default == "pil"
@@ -347,9 +349,9 @@ def test_a_progress_bar_only_for_more_than_one_batch(capsys: pytest.CaptureFixtu
         ({"prompt": "a cat", "prompt_embeds": torch.zeros(1, 24)}, "not both"),
         ({"prompt": []}, "empty list"),
         ({"prompt": ""}, "empty"),
-        ({"prompt": 3}, "prompt is a int: give a caption or a list"),
+        ({"prompt": 3}, "prompt is a int: give a prompt or a list"),
         ({"prompt": b"cat"}, "prompt is a bytes"),
-        ({"prompt": ["a cat", None]}, "prompt 1 is None: a caption is a string"),
+        ({"prompt": ["a cat", None]}, "prompt 1 is None: a prompt is a string"),
         ({"prompt": "a cat", "num_images_per_prompt": 0}, "num_images_per_prompt is 0: give at least 1"),
         ({"prompt": "a cat", "num_images_per_prompt": 1.5}, "num_images_per_prompt is 1.5: give a whole number"),
         ({"prompt": "a cat", "num_images_per_prompt": True}, "num_images_per_prompt is True"),
@@ -357,12 +359,12 @@ def test_a_progress_bar_only_for_more_than_one_batch(capsys: pytest.CaptureFixtu
         ({"prompt": "a cat", "output_type": "jpg"}, "output_type 'jpg': use one of 'pil', 'np', 'pt'"),
         ({"prompt": "a cat", "truncation": float("nan")}, "truncation is nan"),
         ({"prompt": "a cat", "truncation": "1"}, "truncation is '1'"),
-        ({"prompt": ["a", "b"], "num_images_per_prompt": 2, "seed": [1, 2, 3]}, "list of 3: .* each of the 4 pictures"),
+        ({"prompt": ["a", "b"], "num_images_per_prompt": 2, "seed": [1, 2, 3]}, "list of 3: .* each of the 4 images"),
         ({"prompt": "a cat", "seed": "7"}, "a seed is an integer, not str"),
         ({"prompt": "a cat", "seed": 1.0}, "a seed is an integer, not float"),
         ({"prompt": "a cat", "seed": -1}, "a seed must lie between"),
         ({"prompt": "a cat", "seed": 2**63 - 1, "num_images_per_prompt": 2}, "a seed must lie between"),
-        ({"prompt": "a cat", "seed": np.array([1, 2])}, "list of 2: .* each of the 1 pictures"),
+        ({"prompt": "a cat", "seed": np.array([1, 2])}, "list of 2: .* each of the 1 images"),
         ({"prompt": "a cat", "seed": np.array([[1]])}, "list of 1|a seed is an integer"),
         ({"prompt": "a cat", "seed": [None]}, "a seed is an integer, not NoneType"),
         ({"prompt": "a cat", "seed": 1, "latents": torch.zeros(1, 8)}, "seed and latents are given"),
@@ -372,7 +374,7 @@ def test_a_progress_bar_only_for_more_than_one_batch(capsys: pytest.CaptureFixtu
         ({"prompt": "a cat", "latents": torch.full((1, 8), torch.inf)}, "finite"),
         ({"prompt": "a cat", "latents": [0.0] * 8}, "latents is a list"),
         ({"prompt": "a cat", "generator": 3}, "generator 3: give a torch.Generator .* a number is a `seed`"),
-        ({"prompt": "a cat", "generator": [torch.Generator()] * 2}, "list of 2: give one for each of the 1 pictures"),
+        ({"prompt": "a cat", "generator": [torch.Generator()] * 2}, "list of 2: give one for each of the 1 images"),
         ({"prompt_embeds": torch.zeros(2, 25)}, r"shape \[2, 25\]: .* \[P, 24\], or .* \[P, 5, 24\]"),
         ({"prompt_embeds": torch.zeros(0, 24)}, "prompt_embeds has shape"),
         ({"prompt_embeds": torch.zeros(())}, "prompt_embeds has shape"),
@@ -393,9 +395,9 @@ def test_pixels_that_are_not_finite_are_an_error_with_the_seed_and_a_remedy() ->
         pipe.generator.bridge_predictor.linear.weight[:, 0] = 3e38
     overflowing = int((z[:, 0].abs() > z[:, 0].abs().min()).nonzero()[0])
     z[1 - overflowing, 0] = 0
-    with pytest.raises(GalipError, match=f"picture {overflowing} holds numbers that are not finite; the weights are"):
+    with pytest.raises(GalipError, match=f"image {overflowing} holds numbers that are not finite; the weights are"):
         pipe("a cat", 2, latents=z)
-    with pytest.raises(GalipError, match=r"picture 0 \(seed 5\) holds numbers that are not finite"):
+    with pytest.raises(GalipError, match=r"image 0 \(seed 5\) holds numbers that are not finite"):
         pipe("a cat", 2, seed=5)
     with pytest.raises(GalipError, match=r"load the model with dtype=torch\.float32"):
         pipe.to(torch.bfloat16)("a cat", seed=5)

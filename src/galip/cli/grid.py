@@ -137,7 +137,7 @@ def grid(
     with plain_warnings(console):
         pipe = open_model(model, device, engine, threads, console)
         plan = _plan(pipe, wanted)
-        side = size or sheet_side(sizes(pipe).side, len(plan.columns), len(plan.rows))
+        side = size or sheet_side(sizes(pipe).image_size, len(plan.columns), len(plan.rows))
         _check_sheet(len(plan), side)
         with progress_bar(console, "drawing", len(plan), batch_size) as update:
             pictures = counted(plan.draw(pipe, truncation, batch_size), update)

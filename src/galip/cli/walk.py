@@ -103,7 +103,7 @@ def walk(
     console = Console(stderr=True, highlight=False)
     with plain_warnings(console):
         pipe = open_model(model, device, engine, threads, console)
-        side = size or sizes(pipe).side
+        side = size or sizes(pipe).image_size
         check_size(out, (side, side))
         legs = len(stops) - (0 if loop else 1)
         with progress_bar(console, "measuring", legs if pace != "even" else 0, 1) as update:

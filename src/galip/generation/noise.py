@@ -32,6 +32,8 @@ from numpy.typing import NDArray
 
 from galip.errors import InputError
 
+_MAX_SHOWN_DIGITS = 50
+
 SEED_LIMIT = 2**63
 """Seeds are 0 <= seed < SEED_LIMIT: any of them fits a signed 64-bit integer."""
 
@@ -49,8 +51,14 @@ def check_seed(seed: object) -> int:
     except TypeError:
         raise InputError(f"seed {seed!r}: a seed is an integer, not {type(seed).__name__}") from None
     if not 0 <= value < SEED_LIMIT:
-        raise InputError(f"seed {value}: a seed must lie between 0 and 2**63 - 1")
+        raise InputError(f"seed {shown_number(value)}: a seed must lie between 0 and 2**63 - 1")
     return int(value)
+
+
+def shown_number(value: int) -> str:
+    """A whole number for a message. Python refuses to write one of thousands of digits."""
+    digits = int(value.bit_length() * math.log10(2))
+    return str(value) if digits < _MAX_SHOWN_DIGITS else f"of about {digits:,} digits"
 
 
 def noise(seeds: Iterable[int], dim: int) -> NDArray[np.float32]:

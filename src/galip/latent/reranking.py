@@ -16,7 +16,7 @@ import numpy as np
 
 from galip.errors import InputError
 from galip.generation import inputs
-from galip.generation.inputs import BATCH_SIZE, RANDOM_SEED_BITS, Sentences
+from galip.generation.inputs import BATCH_SIZE, RANDOM_SEED_BITS, PromptVectors
 from galip.generation.noise import check_seed
 from galip.generation.output import GALIPPipelineOutput, to_pil
 from galip.latent.clip import CLIP, clip_of
@@ -24,7 +24,6 @@ from galip.latent.pipelines import Drawing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -124,13 +123,14 @@ def _choose(
 ) -> Iterator[Chosen]:
     import torch
 
-    texts: Sentences[Tensor] = Sentences(clip.read, torch.stack, captions)
+    texts = PromptVectors(lambda some: clip.read(some).cpu().numpy(), captions)
     k, number = len(seeds), 0
     scores: list[float] = []
     best: list[tuple[float, int, Image]] = []  # the `keep` best so far: (minus score, place, picture), the best first
     for batch in batches:
         count = len(batch.images)
-        cosines = (clip.look_at(batch.images) * texts([i // k for i in range(number, number + count)])).sum(1).tolist()
+        wanted = torch.from_numpy(texts([i // k for i in range(number, number + count)])).to(clip.device)
+        cosines = (clip.look_at(batch.images) * wanted).sum(1).tolist()
         for image, score in zip(batch.images, cosines, strict=True):
             place = number % k
             scores.append(score)

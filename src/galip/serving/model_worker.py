@@ -70,7 +70,7 @@ class Artist:
         self._sentences: OrderedDict[str, Array] = OrderedDict()
         self.facts = Facts(
             model=order.name or model_name(order.model),
-            side=self._sizes.side,
+            side=self._sizes.image_size,
             engine=getattr(self._pipe, "engine", order.engine if order.engine == "compile" else "torch"),
             weights=weights_of(order.model),
         )

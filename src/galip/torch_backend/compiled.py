@@ -35,7 +35,7 @@ def compile_pipeline(
     Returns:
         `pipeline` itself.
     """
-    pipeline.drawer = CompiledDrawer(compiler or _compile)
+    pipeline.generator_call = CompiledDrawer(compiler or _compile)
     return pipeline
 
 

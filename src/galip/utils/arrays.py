@@ -1,0 +1,9 @@
+"""Names for numpy's arrays, the same in the whole package."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
