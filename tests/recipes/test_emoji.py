@@ -16,7 +16,8 @@ from data.trees import files_of, put, records_of
 from PIL import Image
 
 from galip.data.protocol import open_source
-from galip.data_prep.emoji import Emoji, captions_of, plain_label
+from galip.data_prep.emoji import STYLES, captions_of, plain_label
+from galip.data_prep.emoji_art import Emoji
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "emoji"
 
@@ -28,11 +29,12 @@ def recipe() -> dict[str, ModuleType]:
     try:
         import common
         import evaluate
+        import images
         import prepare
         import train_judge
     finally:
         sys.path.remove(str(RECIPE))
-    return {"common": common, "evaluate": evaluate, "prepare": prepare, "train_judge": train_judge}
+    return {"common": common, "evaluate": evaluate, "images": images, "prepare": prepare, "train_judge": train_judge}
 
 
 def archive(path: Path, files: dict[str, bytes]) -> None:
@@ -51,27 +53,52 @@ def picture(size: int, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
+ICONIFY = ("noto-1.2.9", "twemoji-1.2.5", "fluent-emoji-flat-1.2.6", "fluent-emoji-1.2.7", "noto-v1-1.2.5")
+ICONIFY += ("emojione-1.2.3", "fxemoji-1.2.2")
+RED = '<path fill="#f00" d="M4 4h8v8H4z"/>'
+
+
 @pytest.fixture
 def packages(tmp_path: Path) -> Path:
-    """Forty emoji, every tenth with a skin tone; file names drop `fe0f` and pad zeros as the real packages do."""
+    """Forty emoji, every tenth with a skin tone, in sets with code points, with names alone, and one of WebP files."""
     folder = tmp_path / "packages"
     folder.mkdir()
     points = [0x1F400 + number for number in range(40)]
-    rows = [{"label": f"animal {n}", "hexcode": f"{p:X}", "tags": ["beast", "zoo"]} for n, p in enumerate(points)]
+    rows = [{"label": f"beast {n}", "hexcode": f"{p:X}", "tags": ["pet", "zoo"]} for n, p in enumerate(points)]
     for row in rows[::10]:
         row["skins"] = [{"label": row["label"] + ": dark skin tone", "hexcode": row["hexcode"] + "-1F3FF"}]
-    rows += [{"label": "copyright", "hexcode": "A9"}, {"label": "heart", "hexcode": "2764-FE0F", "tags": ["love"]}]
-    rows += [{"label": "never drawn", "hexcode": "1F9FF"}]
-    archive(folder / "emojibase-data-17.0.0.tgz", {"package/en/data.json": json.dumps(rows).encode()})
-    names = [f"{p:x}" for p in points] + [f"{p:x}-1f3ff" for p in points[::10]]
-    layouts = {
-        "lobehub-fluent-emoji-3d-1.1.0": ("package/assets/", "webp", 256, [*names, "a9", "2764-fe0f"]),
-        "emoji-datasource-google-16.0.0": ("package/img/google/64/", "png", 64, [*names, "00a9-fe0f", "2764"]),
-        "emoji-datasource-twitter-16.0.0": ("package/img/twitter/64/", "png", 64, [*names, "00a9", "1f000"]),
-    }
-    for name, (inside, suffix, size, stems) in layouts.items():
-        files = {f"{inside}{stem}.{suffix}": picture(size, suffix) for stem in stems}
-        archive(folder / f"{name}.tgz", files | {"package/README.md": b"not a picture"})
+    rows += [{"label": "piñata", "hexcode": "1FA85"}, {"label": "heart", "hexcode": "2764-FE0F", "tags": ["love"]}]
+    rows += [{"label": "flag: Chad", "hexcode": "1F1F9-1F1E9"}, {"label": "never drawn", "hexcode": "1F9FF"}]
+    rows = [row | {"group": 3} for row in rows] + [{"label": "dark skin tone", "hexcode": "1F3FF", "group": 2}]
+    shortcodes = {"2764": ["love_heart", "like"], "1F1F9-1F1E9": "like"}
+    archive(
+        folder / "emojibase-data-17.0.0.tgz",
+        {"package/en/data.json": json.dumps(rows).encode()}
+        | {"package/en/shortcodes/github.json": json.dumps(shortcodes).encode()},
+    )
+    names = {f"beast-{n}": f"{p:x}" for n, p in enumerate(points)}
+    names |= {f"beast-{n}-dark-skin-tone": f"{p:x}-1f3ff" for n, p in enumerate(points) if n % 10 == 0}
+    for place, package in enumerate(ICONIFY):
+        codes = {code: name for name, code in names.items()} if place < 3 else {}
+        icons = {name: {"body": RED} for name in names}
+        aliases: dict[str, dict[str, object]] = {}
+        if package.startswith("noto-1"):
+            icons |= {"old-heart": {"body": RED}}
+            codes |= {"2764-fe0f": "old-heart", "1f9e9": "unheard-of"}
+            aliases = {"valentine": {"parent": "old-heart"}}
+        if package.startswith("noto-v1"):  # found by the name that another set has for it
+            icons |= {"valentine": {"body": RED}, "letter-a": {"body": RED}}
+        if package.startswith("emojione"):  # by a shortcode, and as a mirrored alias with a size of its own
+            wide = {"body": '<path fill="#f00" d="M0 0h16v16H0z"/>', "width": 32}
+            icons |= {"loveheart": {"body": RED}, "pinata-left": wide, "like": {"body": RED}}
+            aliases = {"pinata": {"parent": "pinata-left", "hFlip": True}, "flag-for-chad": {"parent": "pinata-left"}}
+        if package.startswith("fxemoji"):  # by a correction
+            icons |= {"heartarrow": {"body": RED}, "pouting": {"body": RED}}
+        icons_file = {"icons": icons, "aliases": aliases, "width": 16, "height": 16}
+        files = {"package/icons.json": json.dumps(icons_file), "package/chars.json": json.dumps(codes)}
+        archive(folder / f"iconify-json-{package}.tgz", {name: text.encode() for name, text in files.items()})
+    files = {f"package/assets/{code}.webp": picture(256, "webp") for code in [*names.values(), "2764", "1f000"]}
+    archive(folder / "lobehub-fluent-emoji-3d-1.1.0.tgz", files | {"package/README.md": b"not a picture"})
     return folder
 
 
@@ -79,35 +106,78 @@ def test_prepare(recipe: dict[str, ModuleType], packages: Path, tmp_path: Path) 
     out = tmp_path / "data"
     report = recipe["prepare"].prepare(out, packages)
     notes = report["notes"]
-    assert notes["pictures per style"] == {"3d": 46, "google": 46, "flat": 45}
-    assert notes["emoji without any picture"] == ["1f9ff"]
-    assert report["skipped"] == {"emoji without a label": {"count": 1, "examples": ["flat 1f000"]}}
+    counts = {"noto": 45, "twemoji": 44, "flat": 44, "glossy": 44, "blob": 45, "emojione": 47, "firefox": 44, "3d": 45}
+    assert notes["images per style"] == counts
+    assert notes["emoji without skin tones per style"]["emojione"] == 43
+    assert notes["emoji without any image"] == ["1f9ff"]
+    skipped = report["skipped"]["icon of no known emoji"]
+    assert sorted(skipped["examples"]) == [
+        "3d 1f000", "blob letter-a", "emojione like", "firefox heartarrow", "firefox pouting",
+    ]  # fmt: skip
     parts = ("train", "held_out_pairs", "held_out_emoji")
-    assert {part: sums["records"] for part, sums in report["splits"].items()}.keys() == set(parts)
+    assert report["splits"].keys() == set(parts)
     found = {part: records_of(out / part) for part in parts}
     rows = {part: [record.fields for record in records] for part, records in found.items()}
-    assert sum(map(len, rows.values())) == 137
+    assert sum(map(len, rows.values())) == sum(counts.values())
     split = json.loads((out / "split.json").read_text())
-    base = {row["emoji"].split("-")[0] for row in rows["held_out_emoji"]}
-    assert base == set(split["held_out_emoji"])
-    assert len(base) == 1  # 2% of 42
-    trained = {row["emoji"] for row in rows["train"]}
-    assert not base & {emoji.split("-")[0] for emoji in trained}
-    pairs = {f"{row['emoji']} {row['style']}" for row in rows["held_out_pairs"]}
-    assert pairs == set(split["held_out_pairs"]) and len(pairs) == 7  # 5% of 137
-    assert {pair.split()[0] for pair in pairs} <= trained
-    assert not pairs & {f"{row['emoji']} {row['style']}" for row in rows["train"]}
+    assert {row["base"] for row in rows["held_out_emoji"]} == set(split["held_out_emoji"])
+    assert len(split["held_out_emoji"]) == 1  # 2% of 44
+    assert not set(split["held_out_emoji"]) & {row["base"] for row in rows["train"]}
+    pairs = {f"{row['base']} {row['style']}" for row in rows["held_out_pairs"]}
+    assert pairs == set(split["held_out_pairs"]) and len(pairs) == 16  # 5% of 326 without skin tones
+    assert {pair.split()[0] for pair in pairs} <= {row["base"] for row in rows["train"]}
+    assert not pairs & {f"{row['base']} {row['style']}" for row in rows["train"]}
     first = rows["train"][0]
     assert len(first["captions"]) == 10 and first["captions"][0] == f"{first['style']} emoji of {first['label']}"
-    assert first["tags"] == ["beast", "zoo"]
-    shown = np.asarray(found["train"][0].picture)
-    assert shown.shape == (64, 64, 3)
-    assert tuple(shown[0, 0]) == (255, 255, 255) and tuple(shown[24, 24]) == (255, 0, 0)
+    assert first["tags"] == ["pet", "zoo"]
+    for row in (row for part in rows.values() for row in part):
+        toned = row["base"] in {"1f400", "1f40a", "1f414", "1f41e"}
+        assert row["weight"] == pytest.approx(2**-0.75 if toned else 1, abs=1e-6)
     assert len(open_source(str(out / "train"))) == len(rows["train"])
     assert recipe["prepare"].prepare(out, packages) == report  # it is there already
     again = recipe["prepare"].prepare(tmp_path / "again", packages)
     assert again == report
     assert files_of(tmp_path / "again") == files_of(out)
+
+
+def test_icons_are_rendered_with_their_alpha_channel(
+    recipe: dict[str, ModuleType], packages: Path, tmp_path: Path
+) -> None:
+    recipe["prepare"].prepare(tmp_path / "data", packages)
+    shown = {}
+    for part in ("train", "held_out_pairs", "held_out_emoji"):
+        data = recipe["images"].load_images(tmp_path / "data" / part)
+        shown |= {(row["style"], row["emoji"]): image for row, image in zip(data.rows, data.rgba, strict=True)}
+    for style in ("noto", "3d"):
+        image = shown[style, "1f401"]
+        assert image.shape == (128, 128, 4)
+        assert tuple(image[0, 0]) == (0, 0, 0, 0) and tuple(image[48, 48]) == (255, 0, 0, 255)
+    mirrored = shown["emojione", "1fa85"]  # the left half of a 32 x 16 box, mirrored and centred
+    assert mirrored[64, 96, 3] == 255 and mirrored[64, 32, 3] == 0 and mirrored[16, 96, 3] == 0
+    assert shown["emojione", "1f1f9-1f1e9"][64, 32, 3] == 255  # a plain alias is another name
+
+
+def test_emoji_of_one_kind_share_a_group() -> None:
+    def group(key: str) -> str:
+        return Emoji(key, key, "").group
+
+    assert group("1f3c3-1f3ff-200d-2640") == group("1f3c3") == "1f3c3"
+    assert group("1f468-1f3fb-200d-1f680") == group("1f469-200d-1f680") == group("1f9d1-200d-1f680")
+    assert group("1f3ff") == "1f3ff" and group("2764") == "2764"
+
+
+def test_networks_see_images_on_plain_colours(recipe: dict[str, ModuleType]) -> None:
+    images = recipe["images"]
+    rgba = torch.zeros(200, 8, 8, 4, dtype=torch.uint8)
+    rgba[:, 2:6, 2:6] = torch.tensor([255, 0, 0, 128], dtype=torch.uint8)
+    colour = images.colours(200, torch.Generator().manual_seed(0))
+    shown = images.on_colour(images.premultiplied(rgba), colour)
+    assert torch.allclose(shown[:, :, 0, 0], colour[:, :, 0, 0] * 2 - 1)
+    assert torch.allclose(shown[:, 0, 3, 3], (128 / 255 + colour[:, 0, 0, 0] * 127 / 255) * 2 - 1, atol=1e-5)
+    assert 0.15 < (colour == 1).all(1).float().mean() < 0.35
+    moved = images.jittered(images.premultiplied(rgba), 0.2, torch.Generator().manual_seed(0))
+    assert moved.shape == (200, 4, 8, 8) and moved[:, 0].sub(moved[:, 3]).abs().max() < 1e-5
+    assert (moved - images.premultiplied(rgba)).abs().amax((1, 2, 3)).gt(0.05).float().mean() > 0.9
 
 
 def test_pictures_are_loaded_from_shards_and_from_a_plain_folder(
@@ -116,7 +186,7 @@ def test_pictures_are_loaded_from_shards_and_from_a_plain_folder(
     recipe["prepare"].prepare(tmp_path / "data", packages)
     found = records_of(tmp_path / "data" / "train")
     data = recipe["common"].load_pictures(tmp_path / "data" / "train")
-    assert data.images.shape == (len(found), 3, 64, 64) and data.images.dtype == torch.uint8
+    assert data.images.shape == (len(found), 3, 128, 128) and data.images.dtype == torch.uint8
     assert data.rows == [record.fields for record in found]
     plain = tmp_path / "plain"
     for record in found:
@@ -131,9 +201,9 @@ def test_pictures_are_loaded_from_shards_and_from_a_plain_folder(
 
 def test_captions() -> None:
     emoji = Emoji("1f385-1f3ff", "1f385", "Santa Claus: dark skin tone", ["xmas", "father"])
-    captions = captions_of(emoji, "flat")
+    captions = captions_of(emoji, STYLES[2])
     assert captions[0] == "flat emoji of Santa Claus: dark skin tone"
-    assert sum("flat" not in caption for caption in captions) == len(captions) / 5
+    assert sum("flat" not in caption and "fluent" not in caption for caption in captions) == len(captions) / 5
     assert all("dark skin tone" in caption for caption in captions)
     assert plain_label("flag: Chad") == "flag of Chad"
 

@@ -255,13 +255,13 @@ def emoji_(
     quality: Quality = 95,
     workers: Workers = None,
 ) -> None:
-    """Emoji in three styles, fetched with npm.
+    """Emoji in eight styles, fetched with npm, rendered at 128 px with their alpha channel.
 
     What the bundled model learned from.
     """
     from galip.data_prep.emoji import emoji
 
-    writing = _writing(shard_mb, shorter_side, min_side, quality)
+    writing = _writing(shard_mb, shorter_side, min_side, quality, keep_alpha=True)
     _prepare(lambda: emoji(packages or out.parent / "packages", writing), out, writing, workers)
 
 

