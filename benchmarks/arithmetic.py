@@ -12,7 +12,7 @@ from common import SIZES, our_step, random_batch, random_networks
 from torch.utils.flop_counter import FlopCounterMode
 
 from galip.distributed import Distributed
-from galip.training.text_vectors import RunSentences
+from galip.training.text_vectors import CaptionVectors
 
 
 class _OneModule(contextlib.nullcontext[None]):
@@ -27,10 +27,10 @@ def main() -> None:
     parser.add_argument("--preset", default="b32-224", choices=SIZES)
     parser.add_argument("--batch", type=int, default=2)
     given = parser.parse_args()
-    networks, processes = random_networks(given.preset), Distributed("cpu")
+    networks, distributed = random_networks(given.preset), Distributed("cpu")
     batch = random_batch(networks, given.batch, 0)
-    sentences = RunSentences(networks, batch.captions, processes)(batch.captions)
-    step = our_step(networks, given.batch, processes)
+    sentences = CaptionVectors(networks, batch.captions, distributed)(batch.captions)
+    step = our_step(networks, given.batch, distributed)
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _OneModule()
     with counter:

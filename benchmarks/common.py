@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from galip.models.generator import MateGenerator
 from galip.models.presets import PRESETS, Preset
 from galip.training.config import TrainConfig
 from galip.training.networks import Networks
-from galip.training.step import GANStep, lay_out
+from galip.training.step import GANStep, prepare_models
 from galip.utils.atomic import write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -177,21 +178,30 @@ def run_config(batch: int, device: str = "cpu") -> TrainConfig:
     return TrainConfig.model_validate({"name": "benchmark", "data": {"source": "."}, "run": run})
 
 
-def our_step(networks: Networks, batch: int, processes: Distributed) -> GANStep:
-    """The trainer's step on these networks, which are laid out as the trainer does it."""
-    lay_out(networks, processes.device)
-    networks.text_encoder.to(processes.device)
-    return GANStep(networks, run_config(batch), processes)
+def our_step(networks: Networks, batch: int, distributed: Distributed) -> GANStep:
+    """The trainer's step on these networks, which are prepared as the trainer does it."""
+    prepare_models(networks, distributed.device)
+    networks.text_encoder.to(distributed.device)
+    return GANStep(networks, run_config(batch), distributed)
 
 
 # ---- measuring
 
 
 class Stopwatch:
-    """Seconds spent in chosen methods of an object, call by call."""
+    """Seconds spent in labelled blocks, or in chosen methods of an object, call by call."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def timing(self, label: str) -> Iterator[None]:
+        """Time what happens in a `with` block."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[label].append(time.perf_counter() - begun)
 
     def watch(self, holder: Any, method: str, *labels: str | None) -> None:
         """Time `holder.method` from now on; its calls get the labels in turn, and one labelled None is not timed."""
@@ -202,12 +212,8 @@ class Stopwatch:
             nonlocal calls
             label = labels[calls % len(labels)]
             calls += 1
-            begun = time.perf_counter()
-            try:
+            with nullcontext() if label is None else self.timing(label):
                 return plain(*args, **options)
-            finally:
-                if label is not None:
-                    self.seconds[label].append(time.perf_counter() - begun)
 
         setattr(holder, method, timed)
 

@@ -29,16 +29,16 @@ def rates(trainer: Trainer, steps: int) -> tuple[float, float]:
     stream = iter(trainer.loader())
     held = [(one, sentences(one.captions)) for one in islice(stream, BATCHES)]
     for number in range(WARM_UP):
-        trainer.step(*held[number % BATCHES])
+        trainer.take_step(*held[number % BATCHES])
     begun = time.perf_counter()
     for number in range(steps):
-        trainer.step(*held[number % BATCHES])
+        trainer.take_step(*held[number % BATCHES])
     alone = time.perf_counter() - begun
     for _ in range(2 * trainer.config.data.workers + 1):  # what the workers had made ready meanwhile
         next(stream)
     begun = time.perf_counter()
     for one in islice(stream, steps):
-        trainer.step(one, sentences(one.captions))
+        trainer.take_step(one, sentences(one.captions))
     return steps * batch / alone, steps * batch / (time.perf_counter() - begun)
 
 

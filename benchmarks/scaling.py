@@ -30,7 +30,7 @@ from torch import Tensor
 
 from galip.distributed import Distributed
 from galip.training.networks import Networks
-from galip.training.text_vectors import RunSentences
+from galip.training.text_vectors import CaptionVectors
 from galip.utils.provenance import machine
 
 WARM_UP = 2
@@ -92,7 +92,7 @@ def _steps(networks: Networks, batch: int, steps: int, how: Distributed, all_of_
     step, seconds = our_step(networks, batch * how.world, how), []
     batches = [random_batch(networks, batch, n, all_of_them.rank, all_of_them.world) for n in range(WARM_UP + steps)]
     # All batches' captions are known to every process, as in a run with a table.
-    sentences = RunSentences(networks, sorted({text for one in batches for text in one.captions}), Alone())
+    sentences = CaptionVectors(networks, sorted({text for one in batches for text in one.captions}), Alone())
     for one in batches:
         all_of_them.wait()
         begun = time.perf_counter()

@@ -18,8 +18,8 @@ from common import SIZES, median, random_batch, random_networks, run_config, tab
 from galip.distributed import Distributed
 from galip.models.clip import FrozenCLIPVision
 from galip.training.networks import SecondCLIP
-from galip.training.step import GANStep, lay_out
-from galip.training.text_vectors import RunSentences
+from galip.training.step import GANStep, prepare_models
+from galip.training.text_vectors import CaptionVectors
 from galip.utils.provenance import machine
 
 OPTIONS: dict[str, dict[str, float]] = {
@@ -43,16 +43,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stabilisers.json")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    processes, networks = Distributed("cpu"), random_networks(given.preset)
+    distributed, networks = Distributed("cpu"), random_networks(given.preset)
     steps = {}
     for name, changes in OPTIONS.items():
         own, config = copy.deepcopy(networks), run_config(given.batch)
         if name == "second CLIP":
             other = random_networks(given.preset, seed=1)
             own.second = SecondCLIP(other.clip_encoder, FrozenCLIPVision(other.vision.model, "standard"))
-        lay_out(own, processes.device)
+        prepare_models(own, distributed.device)
         config = config.model_copy(update={"loss": config.loss.model_copy(update=changes)})
-        steps[name] = (GANStep(own, config, processes), RunSentences(own, None, processes))
+        steps[name] = (GANStep(own, config, distributed), CaptionVectors(own, None, distributed))
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(1 + given.steps):
         batch = random_batch(networks, given.batch, number)

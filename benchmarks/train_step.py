@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from common import (
     Stopwatch,
     captions,
     median,
-    our_step,
     random_batch,
     random_networks,
     run_config,
@@ -38,13 +38,16 @@ from common import (
     write_result,
 )
 from released_step import ReleasedStep
+from torch import Tensor
 
 from galip.data.samples import Batch
 from galip.distributed import Distributed
+from galip.training.losses import DiscriminatorTerms, FakeImages, GeneratorTerms
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks
 from galip.training.rng import sample_noise
-from galip.training.text_vectors import RunSentences
+from galip.training.step import GANStep, MicroBatch, prepare_models
+from galip.training.text_vectors import CaptionVectors
 from galip.utils.memory import peak_bytes
 from galip.utils.provenance import machine
 
@@ -63,9 +66,9 @@ SWEEP = (
 )
 PARTS = (
     "captions",
-    "G draws",
-    "CLIP-ViT on drawn pictures",
-    "CLIP-ViT on real pictures",
+    "G generates",
+    "CLIP-ViT on fakes",
+    "CLIP-ViT on real images",
     "D forward and penalty",
     "D backward",
     "D's optimiser",
@@ -75,40 +78,73 @@ PARTS = (
 Step = Callable[[int], dict[str, float]]
 
 
+class TimedStep(GANStep):
+    """The trainer's step with a stopwatch on each of its parts."""
+
+    def __init__(self, networks: Networks, batch: int, distributed: Distributed) -> None:
+        super().__init__(networks, run_config(batch), distributed)
+        self.watch = Stopwatch()
+
+    def g_forward(self, micro: MicroBatch, more_to_come: bool = False) -> FakeImages:
+        with self.watch.timing("G generates, and CLIP-ViT on fakes"):
+            return super().g_forward(micro, more_to_come)
+
+    def clip_features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        with self.watch.timing("CLIP-ViT on fakes"):
+            return super().clip_features(images)
+
+    def real_taps(self, micro: MicroBatch) -> list[Tensor]:
+        with self.watch.timing("CLIP-ViT on real images"):
+            return super().real_taps(micro)
+
+    def d_loss(self, micro: MicroBatch, real_taps: list[Tensor], fake_taps: list[Tensor]) -> DiscriminatorTerms:
+        with self.watch.timing("D forward and penalty"):
+            return super().d_loss(micro, real_taps, fake_taps)
+
+    def g_backward(
+        self, micro: MicroBatch, fake: FakeImages, parts: int = 1, more_to_come: bool = False
+    ) -> GeneratorTerms:
+        with self.watch.timing("G's loss and backward"):
+            return super().g_backward(micro, fake, parts, more_to_come)
+
+    def backward(self, name: str, loss: Tensor) -> None:
+        with self.watch.timing("D backward") if name == "discriminator" else nullcontext():
+            super().backward(name, loss)
+
+    def optimizer_step(self, name: str) -> None:
+        with self.watch.timing({"discriminator": "D's optimiser", "generator": "G's optimiser"}[name]):
+            super().optimizer_step(name)
+
+
 class Ours:
     """The trainer's step; `watch` knows its parts."""
 
-    def __init__(self, networks: Networks, batch: int, steps: int, processes: Distributed) -> None:
+    def __init__(self, networks: Networks, batch: int, steps: int, distributed: Distributed) -> None:
         self.networks, self.batch = networks, batch
-        step = our_step(networks, batch, processes)
+        prepare_models(networks, distributed.device)
+        self.step = TimedStep(networks, batch, distributed)
+        self.watch = self.step.watch
         seen = [caption for number in range(steps) for caption in random_batch(networks, batch, number).captions]
-        self.sentences, self.watch = RunSentences(networks, sorted(seen), processes), Stopwatch()
-        self.watch.watch(self, "sentences", "captions")
-        self.watch.watch(step, "_draw", "G draws")
-        self.watch.watch(step, "_look", "CLIP-ViT on drawn pictures")
-        self.watch.watch(step, "_look_at_real", "CLIP-ViT on real pictures")
-        self.watch.watch(step, "_judge", "D forward and penalty")
-        self.watch.watch(step, "_backward", "D backward", None)
-        self.watch.watch(step, "_generator", "G's loss and backward")
-        self.watch.watch(step, "_step", "D's optimiser", "G's optimiser")
-        self.step = step
+        self.vectors = CaptionVectors(networks, sorted(seen), distributed)
 
-    def __call__(self, batch: Batch, factor: float = 1.0) -> dict[str, float]:
-        return self.step(batch, self.sentences(batch.captions), factor)
+    def __call__(self, batch: Batch, lr_multiplier: float = 1.0) -> dict[str, float]:
+        with self.watch.timing("captions"):
+            text = self.vectors(batch.captions)
+        return self.step(batch, text, lr_multiplier).numbers()
 
 
 class Released:
     """The released step; `watch` knows its parts."""
 
-    def __init__(self, networks: Networks, batch: int, steps: int, processes: Distributed) -> None:
+    def __init__(self, networks: Networks, batch: int, steps: int, distributed: Distributed) -> None:
         self.networks, config = networks, run_config(batch)
         self.seed = config.run.seed
         step = ReleasedStep(networks, config.loss, config.optimizer)
         self.rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in step.optimizers.items()}
         self.watch = Stopwatch()
         self.watch.watch(step, "encode", "captions")
-        self.watch.watch(step, "draw", "G draws")
-        self.watch.watch(step, "look", "CLIP-ViT on real pictures", "CLIP-ViT on drawn pictures")
+        self.watch.watch(step, "draw", "G generates")
+        self.watch.watch(step, "look", "CLIP-ViT on real images", "CLIP-ViT on fakes")
         self.watch.watch(step, "discriminator_terms", "D forward and penalty")
         self.watch.watch(step, "generator_terms", "G's loss")
         self.watch.watch(step, "backward", "D backward", "G's backward")
@@ -174,10 +210,11 @@ def _timed(step: Any, batch: Batch) -> float:
 
 def compare(size: str, batch: int, steps: int) -> dict[str, Any]:
     """Loss terms of the first step, then seconds of `steps` more of each kind, in turns."""
-    processes = Distributed("cpu")
+    distributed = Distributed("cpu")
     networks = random_networks(size)
     both = {
-        kind: make(copy.deepcopy(networks), batch, WARM_UP + steps, processes) for kind, make in reversed(KINDS.items())
+        kind: make(copy.deepcopy(networks), batch, WARM_UP + steps, distributed)
+        for kind, make in reversed(KINDS.items())
     }
     terms = {kind: step(random_batch(networks, batch, 0), CHECKED_AT) for kind, step in both.items()}
     difference = check_terms(terms["released"], terms["ours"])
@@ -195,7 +232,7 @@ def compare(size: str, batch: int, steps: int) -> dict[str, Any]:
         "all_seconds": seconds,
         "ratio": medians["released"] / medians["ours"],
         "parts": {kind: parts_of(step.watch, medians[kind]) for kind, step in both.items()},
-        "text": text_costs(networks, batch, processes),
+        "text": text_costs(networks, batch, distributed),
     }
 
 
@@ -215,18 +252,20 @@ def check_terms(released: dict[str, float], ours: dict[str, float]) -> float:
 def parts_of(watch: Stopwatch, whole: float) -> dict[str, float]:
     """Median seconds of each part, and what is left of the whole step."""
     parts = watch.medians(skip=WARM_UP)
+    if "G generates, and CLIP-ViT on fakes" in parts:
+        parts["G generates"] = parts.pop("G generates, and CLIP-ViT on fakes") - parts["CLIP-ViT on fakes"]
     if "G's backward" in parts:
         parts["G's loss and backward"] = parts.pop("G's loss") + parts.pop("G's backward")
     found = {name: parts[name] for name in PARTS}
     return found | {"everything else": whole - sum(found.values())}
 
 
-def text_costs(networks: Networks, batch: int, processes: Distributed) -> dict[str, float]:
+def text_costs(networks: Networks, batch: int, distributed: Distributed) -> dict[str, float]:
     """Seconds of the table per caption, and of a step's captions where they are too many for a table."""
-    on_demand, some = RunSentences(networks, None, processes), captions(ENCODED)
+    on_demand, some = CaptionVectors(networks, None, distributed), captions(ENCODED)
     on_demand(some[:batch])
     begun = time.perf_counter()
-    RunSentences(networks, some, processes)
+    CaptionVectors(networks, some, distributed)
     table_seconds = time.perf_counter() - begun
     begun = time.perf_counter()
     on_demand(some[:batch])

@@ -21,7 +21,7 @@ from galip.training.config import TrainConfig
 from galip.training.networks import Networks
 from galip.training.rng import sample_noise
 from galip.training.step import GANStep
-from galip.training.text_vectors import RunSentences
+from galip.training.text_vectors import CaptionVectors
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CAPTIONS = ["a red heart", "two sleepy birds in the rain", "kitten", "the cat of the heart"]
@@ -64,14 +64,14 @@ class Pair:
         processes = Distributed("cpu")
         self.our_step = GANStep(self.ours, CONFIG, processes)
         self.their_step = released_step.ReleasedStep(self.theirs, CONFIG.loss, CONFIG.optimizer)
-        self.sentences = RunSentences(self.ours, sorted(CAPTIONS), processes)
+        self.sentences = CaptionVectors(self.ours, sorted(CAPTIONS), processes)
 
     def step(self, number: int) -> tuple[dict[str, float], dict[str, float]]:
         random = torch.Generator().manual_seed(number)
         images = torch.randint(256, (4, 3, 32, 32), generator=random, dtype=torch.uint8)
         batch = Batch(images, CAPTIONS, list(range(4 * number, 4 * number + 4)))
         z = sample_noise(CONFIG.run.seed, batch.indices, tiny.Z_DIM)
-        return self.our_step(batch, self.sentences(CAPTIONS)), self.their_step(images, CAPTIONS, z)
+        return self.our_step(batch, self.sentences(CAPTIONS)).numbers(), self.their_step(images, CAPTIONS, z)
 
     def gradients(self, name: str) -> list[tuple[str, Tensor, Tensor]]:
         """Of the last step: with beta 0, Adam's first moment is the gradient."""

@@ -21,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVision
 from galip.conversion.released import KEYS, ReleasedCheckpoint, ReleasedModel, from_released
 from galip.models import PRESETS, FrozenCLIPVision
 from galip.training import losses
+from galip.training.config import LossConfig
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data/golden_released.json").read_text())
 ACTIVATIONS, LOSSES = 1e-4, 1e-3
@@ -72,36 +73,31 @@ def test_one_iteration_at_full_size() -> None:
     near("taps_real[:, :, ::96, ::3, ::3]", torch.stack(taps_real, 1)[:, :, ::96, ::3, ::3])
     near("taps_fake[:, :, ::96, ::3, ::3]", torch.stack(taps_drawn, 1)[:, :, ::96, ::3, ::3])
 
-    # D's loss
-    taps_real = [tap.requires_grad_() for tap in taps_real]
-    e_leaf = e.clone().requires_grad_()
-    features = d.features(taps_real)
-    logits = d.assess(features, e_leaf)
-    logits_mismatch, logits_fake = d.assess(features, e.roll(-1, 0)), d(taps_drawn, e)
-    near("logit_real", logits)
-    near("logit_mismatch", logits_mismatch)
-    # Four numbers of standard deviation 0.06, at the end of the longest chain: rounding alone is 1e-4 of that.
-    near("logit_fake", logits_fake, 3e-4)
-    penalty = losses.matching_aware_penalty(logits, taps_real, e_leaf, k=2.0, p=6.0, form="released")
-    loss_real, loss_fake = losses.hinge_real(logits), losses.hinge_fake(logits_fake)
-    loss_mismatch = losses.hinge_fake(logits_mismatch)
-    loss_d = loss_real + (loss_fake + loss_mismatch) / 2 + penalty
-    near("loss_real", loss_real, LOSSES, relative=True)
-    near("loss_fake", loss_fake, LOSSES, relative=True)
-    near("loss_mismatch", loss_mismatch, LOSSES, relative=True)
-    near("penalty", penalty, LOSSES, relative=True)
-    near("loss_D", loss_d, LOSSES, relative=True)
-    norms_near("grad_norm_D", "discriminator", d, loss_d)
+    # D's loss, as the trainer computes it
+    e_mis = e.roll(-1, 0)
+    with torch.no_grad():
+        features = d.features(taps_real)
+        near("logit_real", d.assess(features, e))
+        near("logit_mismatch", d.assess(features, e_mis))
+        # Four numbers of standard deviation 0.06, at the end of the longest chain: rounding alone is 1e-4 of that.
+        near("logit_fake", d(taps_drawn, e), 3e-4)
+    options = LossConfig()  # type: ignore[call-arg]
+    found = losses.discriminator_loss(d, taps_real, taps_drawn, e, e_mis, options)
+    near("loss_real", found.d_real, LOSSES, relative=True)
+    near("loss_fake", found.d_fake, LOSSES, relative=True)
+    near("loss_mismatch", found.d_mismatch, LOSSES, relative=True)
+    near("penalty", found.penalty, LOSSES, relative=True)
+    near("loss_D", found.loss_d, LOSSES, relative=True)
+    norms_near("grad_norm_D", "discriminator", d, found.loss_d)
 
     # G's loss, with the same D
     d.requires_grad_(False)
     taps_fake, embed = vision.taps_and_embed(fake, d.tap_blocks)
     near("embed_fake[:, :16]", embed[:, :16])
-    similarity = losses.similarity(embed, e)
-    loss_g = losses.adversarial(d(taps_fake, e)) - 4.0 * similarity
-    near("similarity", similarity, LOSSES, relative=True)
-    near("loss_G", loss_g, LOSSES, relative=True)
-    norms_near("grad_norm_G", "generator", g, loss_g)
+    terms = losses.generator_loss(d, losses.FakeImages(fake, fake, taps_fake, embed), e, e, options)
+    near("similarity", terms.similarity, LOSSES, relative=True)
+    near("loss_G", terms.loss_g, LOSSES, relative=True)
+    norms_near("grad_norm_G", "generator", g, terms.loss_g)
 
 
 # ---- the rule of refilling

@@ -17,7 +17,7 @@ from training import toy
 
 from galip.errors import GalipError, InputError
 from galip.training.config import RunConfig, TrainConfig
-from galip.training.cuda_graph import PLAIN_STEPS, Recording, check_recordable
+from galip.training.cuda_graph import WARMUP_STEPS, GraphedCall, check_capturable
 from galip.training.loop import Trainer
 from galip.training.plan import plan
 from galip.training.step import GANStep
@@ -34,7 +34,8 @@ def rows(trainer: Trainer, steps: int) -> list[dict[str, float]]:
     sentences = trainer.sentences()
     taken = []
     for number, batch in enumerate(islice(trainer.loader(), steps)):
-        taken.append(trainer.step(batch, sentences(batch.captions), 1.0 if number < 2 * steps // 3 else 0.1))
+        lr_multiplier = 1.0 if number < 2 * steps // 3 else 0.1
+        taken.append(trainer.take_step(batch, sentences(batch.captions), lr_multiplier).numbers())
     return taken
 
 
@@ -76,7 +77,7 @@ def test_a_batch_of_another_form_gets_a_recording_of_its_own(toy_data: Path, toy
     sentences = trainer.sentences()
     for number, batch in enumerate(islice(trainer.loader(), 10)):
         captions = ["rain"] * 8 if number % 2 else batch.captions
-        row = trainer.step(replace(batch, captions=captions), sentences(captions))
+        row = trainer.take_step(replace(batch, captions=captions), sentences(captions)).numbers()
         assert (row["d_mismatch"] == 0) == (len(set(captions)) == 1)
         assert all(math.isfinite(value) for value in row.values())
 
@@ -120,7 +121,7 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_form_of_inputs_is_recorded_once_and_replayed_on_new_values() -> None:
     calls = []
 
-    def take(pair: Pair) -> torch.Tensor:
+    def step_impl(pair: Pair) -> torch.Tensor:
         calls.append(FakeGraph.recording)
         answer = torch.zeros(1)
 
@@ -133,24 +134,24 @@ def test_each_form_of_inputs_is_recorded_once_and_replayed_on_new_values() -> No
             FakeGraph.recording.work = work
         return answer
 
-    recorded = Recording(take)
+    recorded = GraphedCall(step_impl)
     for number in range(12):
         second = torch.full((1,), 10.0) if number % 3 else None
         given = Pair(torch.full((1,), float(number)), second)
         assert recorded(given).item() == number + (10 if number % 3 else 0)
         assert given.first.item() == number
-    assert [graph is None for graph in calls] == [True] * PLAIN_STEPS + [False, False]
+    assert [graph is None for graph in calls] == [True] * WARMUP_STEPS + [False, False]
 
 
 @pytest.mark.usefixtures("without_gpu")
 def test_a_step_that_cannot_be_recorded_names_the_remedy() -> None:
-    def take(pair: Pair) -> torch.Tensor:
+    def step_impl(pair: Pair) -> torch.Tensor:
         if FakeGraph.recording is not None:
             raise RuntimeError("operation not permitted when stream is capturing\nand more")
         return pair.first
 
-    recorded, given = Recording(take), Pair(torch.zeros(1), None)
-    for _ in range(PLAIN_STEPS):
+    recorded, given = GraphedCall(step_impl), Pair(torch.zeros(1), None)
+    for _ in range(WARMUP_STEPS):
         recorded(given)
     with pytest.raises(GalipError, match=r"not permitted when stream is capturing\); set run\.cuda_graph=false$"):
         recorded(given)
@@ -163,7 +164,7 @@ def test_a_dry_run_measures_the_steps_that_most_of_the_run_takes(
     trainer = Trainer(toy.config(toy_data, toy_clip), tmp_path)
     config = trainer.config
     trainer.config = config.model_copy(update={"run": config.run.model_copy(update={"cuda_graph": recorded})})
-    slow = [0.3] * (PLAIN_STEPS + 1 if recorded else 1)
+    slow = [0.3] * (WARMUP_STEPS + 1 if recorded else 1)
     monkeypatch.setattr(GANStep, "__call__", lambda *arguments: time.sleep(slow.pop() if slow else 0))
     assert plan(trainer).seconds_per_step < 0.1
     assert not slow
@@ -191,4 +192,4 @@ def test_what_cannot_be_recorded_is_named(run: dict[str, Any], world: int, messa
     processes: Any = GPU()
     processes.world = world
     with pytest.raises(InputError, match=rf"run\.cuda_graph .*{message}"):
-        check_recordable(RunConfig(images=8, batch=8, **run), processes)
+        check_capturable(RunConfig(images=8, batch=8, **run), processes)

@@ -27,7 +27,7 @@ from galip.training.export import export_checkpoint
 from galip.training.guards import TrainingDiedError
 from galip.training.loop import Trainer
 from galip.training.plan import plan
-from galip.training.text_vectors import TextVectors
+from galip.training.text_vectors import VectorTable
 
 
 def last_weights(run: Path) -> dict[str, torch.Tensor]:
@@ -307,9 +307,9 @@ def test_text_vectors_have_the_same_bits_from_the_table_as_its_block(
     trainer = Trainer(toy.config(toy_data, toy_clip), tmp_path / "run")
     captions, encoder = CaptionedFolder(toy_data).captions, trainer.networks.sentence_encoder
     device = torch.device("cpu")
-    table = TextVectors(encoder, captions)
+    table = VectorTable(encoder, captions)
     assert torch.equal(table(captions[2:5], device), encoder.encode(captions)[2:5])
-    without = TextVectors(encoder, None)
+    without = VectorTable(encoder, None)
     torch.testing.assert_close(without(captions[2:5], device), table(captions[2:5], device), rtol=1e-4, atol=1e-5)
 
 

@@ -10,13 +10,45 @@ import torch
 from models import tiny as parts
 
 from galip.training import losses
+from galip.training.config import LossConfig
 
 
 def test_hinge_by_hand() -> None:
     logits = torch.tensor([-2.0, 0.0, 0.5, 3.0])
     assert losses.hinge_real(logits).item() == pytest.approx((3 + 1 + 0.5 + 0) / 4)
     assert losses.hinge_fake(logits).item() == pytest.approx((0 + 1 + 1.5 + 4) / 4)
-    assert losses.adversarial(logits).item() == pytest.approx(-0.375)
+
+
+def test_the_two_losses_are_the_papers_two_lines() -> None:
+    """Against the formulas of the module, term by term, from D's logits alone."""
+    torch.manual_seed(0)
+    D = parts.scatter(parts.discriminator(), 0.2)
+    real, fake = ([torch.randn(3, parts.WIDTH, parts.GRID, parts.GRID) for _ in range(3)] for _ in range(2))
+    e, e_clip, vectors = (torch.randn(3, parts.COND_DIM) for _ in range(3))
+    e_mis = e.roll(-1, 0)
+    options = LossConfig.model_validate({"penalty_k": 0.5, "penalty_p": 4.0, "similarity": 3.0})
+    terms = losses.discriminator_loss(D, real, fake, e, e_mis, options)
+    with torch.no_grad():
+        expected = (1 - D(real, e)).relu().mean() + (1 + D(fake, e)).relu().mean() / 2
+        expected += (1 + D(real, e_mis)).relu().mean() / 2
+    leaves = [tap.clone().requires_grad_() for tap in (*real, e)]
+    expected += losses.matching_aware_penalty(D(leaves[:3], leaves[3]), leaves[:3], leaves[3], 0.5, 4.0).detach()
+    torch.testing.assert_close(terms.loss_d, expected)
+    assert terms.r1 is None and terms.penalty > 0
+
+    shown = losses.FakeImages(torch.zeros(3, 3, 4, 4), torch.zeros(3, 3, 4, 4), fake, vectors)
+    ours = losses.generator_loss(D, shown, e, e_clip, options)
+    cosine = torch.nn.functional.cosine_similarity(vectors, e_clip).mean()
+    torch.testing.assert_close(ours.loss_g, -D(fake, e).mean() - 3 * cosine)
+    assert ours.paired is None and ours.similarity_second is None
+
+
+def test_a_batch_of_one_caption_has_no_mismatch_term() -> None:
+    D, options = parts.scatter(parts.discriminator(), 0.2), LossConfig.model_validate({"penalty_k": 0})
+    taps, e = [torch.randn(2, parts.WIDTH, parts.GRID, parts.GRID) for _ in range(3)], torch.randn(2, parts.COND_DIM)
+    terms = losses.discriminator_loss(D, taps, taps, e, None, options)
+    assert terms.d_mismatch == terms.score_mismatch == terms.penalty == 0
+    torch.testing.assert_close(terms.loss_d, terms.d_real + terms.d_fake / 2)
 
 
 def test_similarity_is_the_mean_cosine_whatever_the_norms() -> None:
@@ -28,17 +60,17 @@ def test_similarity_is_the_mean_cosine_whatever_the_norms() -> None:
 def test_distance_over_the_pyramid_by_hand() -> None:
     """A checkerboard of single pixels vanishes from the averages over two pixels on, one of double pixels later."""
     ones = torch.ones(2, 3, 16, 16)
-    assert losses.distance(0.5 * ones, -0.25 * ones).item() == pytest.approx(0.75)
+    assert losses.pyramid_l1(0.5 * ones, -0.25 * ones).item() == pytest.approx(0.75)
     board = ones.clone()
     board[..., ::2, ::2] = board[..., 1::2, 1::2] = -1
-    assert losses.distance(board, 0 * ones).item() == pytest.approx(1 / 4)
+    assert losses.pyramid_l1(board, 0 * ones).item() == pytest.approx(1 / 4)
     coarse = board[..., :8, :8].repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert losses.distance(coarse, 0 * ones).item() == pytest.approx(2 / 4)
+    assert losses.pyramid_l1(coarse, 0 * ones).item() == pytest.approx(2 / 4)
 
 
 def test_distance_takes_sides_that_cannot_be_halved() -> None:
     drawn = torch.randn(2, 3, 7, 7)
-    assert losses.distance(drawn, torch.zeros_like(drawn)).item() == pytest.approx(drawn.abs().mean().item())
+    assert losses.pyramid_l1(drawn, torch.zeros_like(drawn)).item() == pytest.approx(drawn.abs().mean().item())
 
 
 def test_the_paired_gradient_is_the_energy_scores() -> None:
@@ -47,9 +79,9 @@ def test_the_paired_gradient_is_the_energy_scores() -> None:
     real = torch.randn(1, 3, 8, 8, dtype=torch.float64)
     first, second = (torch.tensor(numbers) for numbers in zip(*permutations(range(5), 2), strict=True))
 
-    towards, apart = losses.paired(drawn[first], real.expand(20, 3, 8, 8), drawn[second])
+    towards, apart = losses.energy_distances(drawn[first], real.expand(20, 3, 8, 8), drawn[second])
     (ours,) = torch.autograd.grad(towards - apart, drawn)
-    score = losses.distance(drawn, real.expand_as(drawn)) - losses.distance(drawn[first], drawn[second]) / 2
+    score = losses.pyramid_l1(drawn, real.expand_as(drawn)) - losses.pyramid_l1(drawn[first], drawn[second]) / 2
     (expected,) = torch.autograd.grad(score, drawn)
     assert (ours - expected).abs().max() < 1e-6 * expected.abs().max()
 
@@ -66,7 +98,7 @@ def test_the_paired_term_finds_both_pictures_where_a_plain_l1_finds_one() -> Non
         for _ in range(400):
             pictures = values[:, None, None, None].expand(size)
             real, again = ends[torch.randperm(64)], pictures[torch.randperm(64)]
-            paired, spread = losses.paired(pictures, real, again)
+            paired, spread = losses.energy_distances(pictures, real, again)
             optimizer.zero_grad()
             (paired - weight_of_spread * spread).backward()
             optimizer.step()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from galip.training.config import OptimizerConfig
-from galip.training.schedule import rate_factor
+from galip.training.schedule import lr_multiplier
 
 
 def factors(*seen: int, **options: object) -> list[float]:
     config = OptimizerConfig.model_validate(options)
-    return [rate_factor(config, images, 1000) for images in seen]
+    return [lr_multiplier(config, images, 1000) for images in seen]
 
 
 def test_the_paper_keeps_its_rates() -> None:

@@ -17,10 +17,11 @@ from galip.data.rng import Stream
 from galip.errors import InputError
 from galip.models.text import T5SentenceEncoder
 from galip.training import losses
+from galip.training.batches import per_rank_batch_size
 from galip.training.config import TrainConfig
 from galip.training.loop import Trainer
-from galip.training.parallel import share_of_batch
 from galip.training.rng import sample_noise
+from galip.training.text_vectors import TextVectors
 
 
 def change(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
@@ -32,7 +33,7 @@ def change(config: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
 
 def rows(trainer: Trainer, steps: int = 2) -> list[dict[str, float]]:
     sentences = trainer.sentences()
-    return [trainer.step(batch, sentences(batch.captions)) for batch in islice(trainer.loader(), steps)]
+    return [trainer.step(batch, sentences(batch.captions)).numbers() for batch in islice(trainer.loader(), steps)]
 
 
 @pytest.mark.parametrize("micro", [1, 2, 4])
@@ -55,7 +56,7 @@ def test_a_micro_batch_that_does_not_fit_is_named(toy_data: Path, toy_clip: Path
 
 @pytest.mark.parametrize("world", [1, 4, 8, 16, 64])
 def test_the_papers_batch_can_be_shared(world: int) -> None:
-    assert share_of_batch(512, 64, world) == 512 // world
+    assert per_rank_batch_size(512, 64, world) == 512 // world
 
 
 @pytest.mark.parametrize("option", ["checkpoint_vit", "channels_last"])
@@ -71,17 +72,22 @@ def test_how_it_is_computed_changes_no_number(toy_data: Path, toy_clip: Path, tm
 
 def test_the_mismatch_is_looked_for_in_the_whole_batch(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
     trainer = Trainer(toy.config(toy_data, toy_clip, micro_batch=1), tmp_path)
+    batch = next(iter(trainer.loader()))
     e = torch.arange(4.0)[:, None]
-    others = trainer.step._mismatched(["a", "a", "b", "a"], e)
-    assert others is not None and others.flatten().tolist() == [2, 2, 3, 2]
-    assert trainer.step._mismatched(["a"] * 4, e) is None
+
+    def mismatched(*captions: str) -> list[torch.Tensor | None]:
+        asked = type(batch)(batch.images, list(captions), batch.indices)
+        return [micro.e_mis for micro in trainer.step.micro_batches(asked, TextVectors(e, e))]
+
+    assert [None if e_mis is None else e_mis.item() for e_mis in mismatched("a", "a", "b", "a")] == [2, 2, 3, 2]
+    assert mismatched("a", "a", "a", "a") == [None] * 4
 
 
 def test_one_caption_for_the_whole_batch_leaves_the_term_out(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
     trainer = Trainer(toy.config(toy_data, toy_clip), tmp_path)
     batch = next(iter(trainer.loader()))
     batch = type(batch)(batch.images, ["rain"] * 4, batch.indices)
-    row = trainer.step(batch, trainer.sentences_on_demand()(batch.captions))
+    row = trainer.step(batch, trainer.sentences_on_demand()(batch.captions)).numbers()
     assert row["d_mismatch"] == row["score_mismatch"] == 0 < row["d_real"]
 
 
@@ -89,12 +95,12 @@ def test_diversity_is_the_mean_pairwise_distance(toy_data: Path, toy_clip: Path,
     trainer = Trainer(change(toy.config(toy_data, toy_clip), loss={"shift": 0.0}), tmp_path)
     batch = next(iter(trainer.loader()))
     sentences = trainer.sentences()(batch.captions)
-    micro = next(trainer.step._split(batch, sentences))
+    (micro,) = trainer.step.micro_batches(batch, sentences)
     with torch.no_grad():
-        vectors = torch.nn.functional.normalize(trainer.step._draw_and_look(micro).vectors, dim=1)
+        vectors = torch.nn.functional.normalize(trainer.step.g_forward(micro).vectors, dim=1)
     cosines = vectors @ vectors.T
     pairs = cosines[~torch.eye(4, dtype=torch.bool)]
-    assert trainer.step(batch, sentences)["diversity"] == pytest.approx(1 - pairs.mean().item(), abs=1e-5)
+    assert trainer.step(batch, sentences).diversity == pytest.approx(1 - pairs.mean().item(), abs=1e-5)
 
 
 def test_options_of_the_loss_are_logged_and_reach_the_weights(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
@@ -125,9 +131,9 @@ def test_the_paired_term_compares_with_the_captions_own_picture(toy_data: Path, 
     ]
     with torch.no_grad():
         drawn, again = (generator(z, sentences.e, trainer.networks.vision) for z in noises)
-    distance = losses.distance(drawn, batch.images.float() / 127.5 - 1).item()
-    spread = losses.distance(drawn, again).item()
-    row = trainer.step(batch, sentences)
+    distance = losses.pyramid_l1(drawn, batch.images.float() / 127.5 - 1).item()
+    spread = losses.pyramid_l1(drawn, again).item()
+    row = trainer.step(batch, sentences).numbers()
     assert (row["paired"], row["spread"]) == (pytest.approx(distance, rel=1e-4), pytest.approx(spread, rel=1e-4))
     assert row["loss_g"] == pytest.approx(row["adversarial"] + 2000 * (distance - spread), rel=1e-4)
 
@@ -194,7 +200,7 @@ def test_a_t5_conditions_while_clip_compares(toy_data: Path, toy_clip: Path, toy
     trainer = Trainer(config, tmp_path / "run")
     captions = trainer.source.some_captions(100)
     vectors = trainer.sentences()(captions)
-    assert vectors.e.shape[1] == 32 and vectors.similar.shape[1] == 24
+    assert vectors.e.shape[1] == 32 and vectors.clip.shape[1] == 24
     assert vectors.e.norm(dim=1).mean().item() == pytest.approx(10, rel=1e-3)
     model = trainer.fit()
     pipe = galip.load(model)

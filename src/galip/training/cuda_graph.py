@@ -1,6 +1,6 @@
-"""A step recorded once as a CUDA graph and replayed: for networks so small that launching them takes the time.
+"""A step captured once as a CUDA graph and replayed: for networks so small that launching them takes the time.
 
-What is recorded reads its inputs from the same memory every time, and must not look at any value on the way.
+What is captured reads its inputs from the same memory every time, and must not look at any value on the way.
 """
 
 from __future__ import annotations
@@ -9,32 +9,35 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
 
+from galip.data.samples import Batch
 from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
 from galip.training.config import RunConfig
+from galip.training.step import GANStep, MicroBatch, StepStats, StepTensors
 from galip.training.tensors import Bundle
+from galip.training.text_vectors import TextVectors
 
-PLAIN_STEPS = 3
-"""Before recording: optimisers make their state, libraries choose their kernels."""
+WARMUP_STEPS = 3
+"""Before capture: optimisers make their state, libraries choose their kernels."""
 
 Form = tuple[torch.Size | None, ...]
 
-Taken = TypeVar("Taken", bound=Bundle)
+Inputs = TypeVar("Inputs", bound=Bundle)
+Outputs = TypeVar("Outputs")
 
 
-def check_recordable(run: RunConfig, processes: Distributed) -> None:
-    """Whether a run can be recorded as a CUDA graph.
+def check_capturable(run: RunConfig, distributed: Distributed) -> None:
+    """Whether a run's step can be captured as a CUDA graph.
 
     Raises:
         InputError: something in it cannot; the message names the option and the remedy.
     """
     wrong = None
-    if processes.device.type != "cuda":
-        wrong = f"needs a CUDA GPU, and this run computes on {processes.device.type}"
-    elif processes.world > 1:
-        wrong = f"is for one process, and {processes.world} were launched"
+    if distributed.device.type != "cuda":
+        wrong = f"needs a CUDA GPU, and this run computes on {distributed.device.type}"
+    elif distributed.world > 1:
+        wrong = f"is for one process, and {distributed.world} were launched"
     elif run.precision == "fp16":
         wrong = "cannot follow a loss scaler's decisions; set run.precision to bf16 or fp32"
     elif run.micro_batch not in (None, run.batch):
@@ -47,59 +50,83 @@ def check_recordable(run: RunConfig, processes: Distributed) -> None:
         raise InputError(f"run.cuda_graph {wrong}")
 
 
-class Recording(Generic[Taken]):
-    """`take`, done plainly for the first `PLAIN_STEPS` inputs, then recorded and replayed.
+class CUDAGraphStep:
+    """A step whose work is captured after `WARMUP_STEPS` plain ones; it is called like the step itself.
 
-    There is one recording for each form of the inputs, which are two at most: a batch with one caption only has no
+    The graphs hold the optimisers' states as they are: make a new one after a checkpoint has been loaded.
+
+    Args:
+        step: of a run for which `check_capturable` passes; its optimisers are changed so that a graph can hold them.
+    """
+
+    def __init__(self, step: GANStep) -> None:
+        self.step = step
+        for optimizer in step.optimizers.values():
+            for group in optimizer.param_groups:
+                group["capturable"] = True
+                group["lr"] = torch.tensor(float(group["lr"]), device=step.device)
+        self._compute: GraphedCall[MicroBatch, StepTensors] = GraphedCall(lambda micro: step.compute([micro]))
+
+    def __call__(self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0) -> StepStats:
+        """Take one step; see `GANStep.__call__`."""
+        self.step.set_rates(lr_multiplier)
+        (micro,) = self.step.micro_batches(batch, text)
+        return self.step.stats(self._compute(micro))
+
+
+class GraphedCall(Generic[Inputs, Outputs]):
+    """`step_impl`, called plainly for the first `WARMUP_STEPS` inputs, then captured and replayed.
+
+    There is one graph for each form of the inputs, which are two at most: a batch with one caption only has no
     mismatched pairs.
 
     Args:
-        take: enqueues a whole step and answers its numbers, a 1-D tensor; changes weights and optimiser states in
-            place and leaves no gradients behind.
+        step_impl: enqueues a whole step and answers its numbers; changes weights and optimiser states in place and
+            leaves no gradients behind.
     """
 
-    def __init__(self, take: Callable[[Taken], Tensor]) -> None:
-        self._take = take
-        self._taken = 0
+    def __init__(self, step_impl: Callable[[Inputs], Outputs]) -> None:
+        self._step_impl = step_impl
+        self._done = 0
         self._stream: torch.cuda.Stream | None = None
-        self._recorded: dict[Form, tuple[torch.cuda.CUDAGraph, Taken, Tensor]] = {}
+        self._graphs: dict[Form, tuple[torch.cuda.CUDAGraph, Inputs, Outputs]] = {}
 
-    def __call__(self, inputs: Taken) -> Tensor:
-        """Take the step; the answer is overwritten by the next.
+    def __call__(self, inputs: Inputs) -> Outputs:
+        """Do the work; the answer is overwritten by the next call.
 
         Raises:
-            GalipError: the step cannot be recorded, or there is not enough memory for it.
+            GalipError: it cannot be captured, or there is not enough memory for it.
         """
-        if self._taken < PLAIN_STEPS:
-            self._taken += 1
+        if self._done < WARMUP_STEPS:
+            self._done += 1
             return self._plainly(inputs)
         form = tuple(tensor if tensor is None else tensor.shape for tensor in inputs.tensors())
-        if form not in self._recorded:
-            self._recorded[form] = self._record(inputs)
-        graph, kept, answer = self._recorded[form]
+        if form not in self._graphs:
+            self._graphs[form] = self._capture(inputs)
+        graph, kept, answer = self._graphs[form]
         for ours, theirs in zip(kept.tensors(), inputs.tensors(), strict=True):
             if ours is not None and theirs is not None:
                 ours.copy_(theirs, non_blocking=True)
         graph.replay()
         return answer
 
-    def _record(self, inputs: Taken) -> tuple[torch.cuda.CUDAGraph, Taken, Tensor]:
+    def _capture(self, inputs: Inputs) -> tuple[torch.cuda.CUDAGraph, Inputs, Outputs]:
         kept, graph = inputs.each(torch.clone), torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
-                answer = self._take(kept)
+                answer = self._step_impl(kept)
         except RuntimeError as error:
             what = str(error).splitlines()[0]
             raise GalipError(
-                f"the step cannot be recorded as a CUDA graph ({what}); set run.cuda_graph=false"
+                f"the step cannot be captured as a CUDA graph ({what}); set run.cuda_graph=false"
             ) from error
         return graph, kept, answer
 
-    def _plainly(self, inputs: Taken) -> Tensor:
-        """On a stream of its own, as recording will be: what autograd keeps for a parameter belongs to a stream."""
+    def _plainly(self, inputs: Inputs) -> Outputs:
+        """On a stream of its own, as capture will be: what autograd keeps for a parameter belongs to a stream."""
         self._stream = self._stream or torch.cuda.Stream()
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            answer = self._take(inputs)
+            answer = self._step_impl(inputs)
         torch.cuda.current_stream().wait_stream(self._stream)
         return answer

@@ -28,6 +28,7 @@ from galip.generation.load import no_progress_bars
 from galip.generation.noise import noise
 from galip.generation.output import to_pil
 from galip.models.text import measure_scale
+from galip.training.batches import per_rank_batch_size
 from galip.training.checkpoint import (
     Keep,
     best_checkpoint,
@@ -40,14 +41,13 @@ from galip.training.checkpoint import (
     sound_checkpoint,
 )
 from galip.training.config import TrainConfig
-from galip.training.cuda_graph import check_recordable
+from galip.training.cuda_graph import CUDAGraphStep, check_capturable
 from galip.training.ema import frozen_copy, update_ema
 from galip.training.evaluating import RunEvaluation, RunScores, better
 from galip.training.export import export_model
 from galip.training.guards import CollapseWatch, TrainingDiedError, broken_terms
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks, build_networks
-from galip.training.parallel import share_of_batch
 from galip.training.reporting import (
     Averages,
     NoLog,
@@ -59,10 +59,10 @@ from galip.training.reporting import (
     save_grid,
 )
 from galip.training.resuming import differences, random_state, set_random_state
-from galip.training.schedule import rate_factor
+from galip.training.schedule import lr_multiplier
 from galip.training.signals import stop_on_signals
-from galip.training.step import GANStep, lay_out
-from galip.training.text_vectors import RunSentences
+from galip.training.step import GANStep, TakesSteps, prepare_models
+from galip.training.text_vectors import CaptionVectors
 
 _SCALE_CAPTIONS = 2048
 
@@ -93,12 +93,12 @@ class Trainer:
             torch.set_num_threads(run.threads)
         self.processes = Distributed(run.device, "run.device")
         if run.cuda_graph:
-            check_recordable(run, self.processes)
+            check_capturable(run, self.processes)
         checkpoint = self.processes.from_main(lambda: place_to_start(out, resume))
         self.device = self.processes.device
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.local_batch = share_of_batch(run.batch, run.micro_batch, self.processes.world)
+        self.local_batch = per_rank_batch_size(run.batch, run.micro_batch, self.processes.world)
         self.source = open_source(config.data.source)
         self._evaluated = self._captions_to_evaluate()
         self._grid_captions = list(run.grid_captions) or self._captions(8)
@@ -106,6 +106,7 @@ class Trainer:
             self.networks = self._build(build_networks(config.model, run.seed))
         self.average = frozen_copy(self.networks.generator)
         self.step = GANStep(self.networks, config, self.processes)
+        self.take_step = self._stepper()
         self.console = Console(stderr=True)
         self.watch, self.averages = CollapseWatch(config.guard), Averages()
         self._lowered = 1.0
@@ -122,7 +123,7 @@ class Trainer:
     # ---- set-up
 
     def _build(self, networks: Networks) -> Networks:
-        lay_out(networks, self.device, self.config.run.channels_last)
+        prepare_models(networks, self.device, self.config.run.channels_last)
         networks.text_encoder.to(self.device)
         networks.vision.checkpointing = self.config.run.checkpoint_vit
         if networks.second is not None:
@@ -167,6 +168,9 @@ class Trainer:
         except OSError as error:
             raise GalipError(f"{self.out}: cannot be written ({error.strerror}); choose another --out") from error
 
+    def _stepper(self) -> TakesSteps:
+        return CUDAGraphStep(self.step) if self.config.run.cuda_graph else self.step
+
     def loader(self) -> Loader:
         """This process's batches from the present place of the run on."""
         run, data, processes = self.config.run, self.config.data, self.processes
@@ -191,13 +195,13 @@ class Trainer:
             extra=self.step.sample_rng,
         )
 
-    def sentences(self) -> RunSentences:
+    def sentences(self) -> CaptionVectors:
         """The vectors of the data's captions: a table where they are few enough (`run.text_cache`)."""
-        return RunSentences(self.networks, self.source.distinct_captions(self.config.run.text_cache), self.processes)
+        return CaptionVectors(self.networks, self.source.distinct_captions(self.config.run.text_cache), self.processes)
 
-    def sentences_on_demand(self) -> RunSentences:
+    def sentences_on_demand(self) -> CaptionVectors:
         """The same without the table: for a few steps."""
-        return RunSentences(self.networks, None, self.processes)
+        return CaptionVectors(self.networks, None, self.processes)
 
     @property
     def records(self) -> int | None:
@@ -246,8 +250,8 @@ class Trainer:
         for batch in loader:
             if self.seen >= run.images or self._anyone(stop.is_set()):
                 return True
-            factor = self._lowered * rate_factor(self.config.optimizer, self.seen, run.images)
-            row = self.step(batch, self.sentences_of(batch.captions), factor)
+            factor = self._lowered * lr_multiplier(self.config.optimizer, self.seen, run.images)
+            row = self.take_step(batch, self.sentences_of(batch.captions), factor).numbers()
             self._check_finite(row)
             before, self.seen = self.seen, self.seen + run.batch
             update_ema(self.average, self.networks.generator, run.batch, self.seen, run.ema_half_life, run.ema_ramp)
@@ -357,7 +361,7 @@ class Trainer:
         """
         if not self.step.weights_are_finite():
             self._die("weights became infinite or not a number")
-        states = self.step.state() | {"random": self.processes.collect([random_state(self.device)])}
+        states = self.step.state_dict() | {"random": self.processes.collect([random_state(self.device)])}
         folder = self.out / "checkpoints" / f"images-{self.seen:09d}"
         if self.processes.is_main:
             run = self.config.run
@@ -386,7 +390,8 @@ class Trainer:
 
     def _load(self, checkpoint: Path) -> None:
         about, states = load_checkpoint(checkpoint, self._saved_networks(), self.device)
-        self.step.load_state(states)
+        self.step.load_state_dict(states)
+        self.take_step = self._stepper()
         set_random_state(states["random"], self.processes.rank)
         self.seen = about["images"]
         self._saved_at = self.seen if checkpoint.parent == self.out / "checkpoints" else None

@@ -3,33 +3,210 @@
     L_D = mean relu(1 - D(C(x), e)) + 1/2 mean relu(1 + D(C(G(z,e)), e)) + 1/2 mean relu(1 + D(C(x), e_mis)) + penalty
     L_G = - mean D(C(G(z,e)), e) - lambda * mean cos(CLIP_image(G(z,e)), e)
 
-x is a real picture with sentence vector e; e_mis is another picture's; C are the tapped CLIP features. Every function
-here takes tensors and answers one scalar, the mean over the batch, that can be differentiated.
+x is a real image with sentence vector e; e_mis is another image's; C are the tapped CLIP features. `discriminator_loss`
+and `generator_loss` are these two lines; what stands below them are their parts. All losses are means over the batch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from galip.models.discriminator import MateDiscriminator
+from galip.training.config import LossConfig
+from galip.training.precision import Precision
+from galip.training.tensors import Bundle
+
 PenaltyForm = Literal["released", "paper"]
 
 # The paper's form takes a square root, whose gradient at 0 is infinite.
 _PAPER_EPSILON = 1e-12
 
-_PYRAMID = 4
+_PYRAMID_LEVELS = 4
+
+
+@dataclass(frozen=True)
+class DiscriminatorTerms(Bundle):
+    """L_D and its parts, scalars by the names of the log; `score_*` are D's mean logits."""
+
+    loss_d: Tensor
+    d_real: Tensor
+    d_fake: Tensor
+    d_mismatch: Tensor
+    penalty: Tensor
+    score_real: Tensor
+    score_fake: Tensor
+    score_mismatch: Tensor
+    r1: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class GeneratorTerms(Bundle):
+    """L_G and its parts, scalars by the names of the log; None: the objective does not have it."""
+
+    loss_g: Tensor
+    adversarial: Tensor
+    similarity: Tensor
+    similarity_second: Tensor | None = None
+    paired: Tensor | None = None
+    spread: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class FakeImages(Bundle):
+    """Generated images of B captions, and what CLIP sees of them.
+
+    Attributes:
+        images: G(z, e), [B, C, S, S].
+        augmented: what CLIP is shown of them, [B, 3, S, S].
+        taps: C(G(z, e)), tapped CLIP features, each [B, width, g, g].
+        vectors: CLIP_image(G(z, e)), [B, embed_dim].
+    """
+
+    images: Tensor
+    augmented: Tensor
+    taps: list[Tensor]
+    vectors: Tensor
+
+
+def discriminator_loss(
+    D: MateDiscriminator,
+    real: Sequence[Tensor],
+    fake: Sequence[Tensor],
+    e: Tensor,
+    e_mis: Tensor | None,
+    options: LossConfig,
+    precision: Precision | None = None,
+) -> DiscriminatorTerms:
+    """L_D of B images.
+
+    Args:
+        D: Mate-D.
+        real, fake: C(x) and C(G(z, e)), tapped features, each [B, width, g, g]; the ViT before them is not
+            differentiated.
+        e: sentence vectors [B, cond_dim].
+        e_mis: those of other captions; None where the whole batch has one caption: the term is then left out.
+        options: weights of the terms.
+        precision: of D on fakes; everything that is differentiated twice is computed in fp32.
+    """
+    precision = precision or Precision(e.device.type)
+    penalised = options.penalty_k > 0 or options.r1 > 0
+    real = [tap.detach().float().requires_grad_(penalised) for tap in real]
+    e_real = e.detach().clone().requires_grad_(penalised)
+    zero = torch.zeros((), device=e.device)
+    penalty, r1 = zero, zero
+
+    with precision.full():
+        features = D.features(real)
+        scores_real = D.assess(features, e_real)
+        scores_mismatch = None if e_mis is None else D.assess(features, e_mis)
+        if penalised:
+            penalty, r1 = _penalties(scores_real, real, e_real, options)
+    with precision.mixed():
+        scores_fake = D(fake, e).float()
+
+    d_real = hinge_real(scores_real)
+    d_fake = hinge_fake(scores_fake)
+    d_mismatch = zero if scores_mismatch is None else hinge_fake(scores_mismatch)
+    return DiscriminatorTerms(
+        loss_d=d_real + (d_fake + d_mismatch) / 2 + penalty + r1,
+        d_real=d_real,
+        d_fake=d_fake,
+        d_mismatch=d_mismatch,
+        penalty=penalty,
+        score_real=scores_real.mean(),
+        score_fake=scores_fake.mean(),
+        score_mismatch=zero if scores_mismatch is None else scores_mismatch.mean(),
+        r1=r1 if options.r1 else None,
+    )
+
+
+def generator_loss(
+    D: MateDiscriminator,
+    fake: FakeImages,
+    e: Tensor,
+    e_clip: Tensor,
+    options: LossConfig,
+    precision: Precision | None = None,
+    second_pair: tuple[Tensor, Tensor] | None = None,
+    paired_with: tuple[Tensor, Tensor] | None = None,
+) -> GeneratorTerms:
+    """L_G of B images.
+
+    Args:
+        D: Mate-D, whose weights need no gradient now.
+        fake: the generated images and their features.
+        e: sentence vectors [B, cond_dim].
+        e_clip: CLIP's vectors of the captions [B, embed_dim]; e itself unless a T5 conditions.
+        options: weights of the terms.
+        precision: of D.
+        second_pair: a second CLIP's vectors of the fakes and of their captions, for `options.similarity_second`.
+        paired_with: for `options.paired`, the real images of the same captions and G(z', e) of other noise z', both
+            [B, C, S, S] in [-1, 1].
+    """
+    precision = precision or Precision(e.device.type)
+    with precision.mixed():
+        scores = D(fake.taps, e).float()
+    adversarial = -scores.mean()
+    cosine = similarity(fake.vectors, e_clip)
+    loss = adversarial - options.similarity * cosine
+
+    second = paired = spread = None
+    if second_pair is not None:
+        second = similarity(*second_pair)
+        loss = loss - options.similarity_second * second
+    if paired_with is not None:
+        paired, spread = energy_distances(fake.images, *paired_with)
+        loss = loss + options.paired * (paired - spread)
+    return GeneratorTerms(loss, adversarial, cosine, second, paired, spread)
+
+
+# ---- the hinge
 
 
 def hinge_real(logits: Tensor) -> Tensor:
-    """`mean relu(1 - D)` of the logits [B] of real pictures with their own captions."""
+    """`mean relu(1 - D)` of the logits [B] of real images with their own captions."""
     return F.relu(1 - logits).mean()
 
 
 def hinge_fake(logits: Tensor) -> Tensor:
-    """`mean relu(1 + D)` of the logits [B] of drawn pictures, or of real ones with another picture's caption."""
+    """`mean relu(1 + D)` of the logits [B] of generated images, or of real ones with another image's caption."""
     return F.relu(1 + logits).mean()
+
+
+def mismatched(caption_ids: Sequence[int]) -> list[int]:
+    """Whose caption each image is judged with in the mismatch term: row i gets row i+1's, cyclically.
+
+    A neighbour with the identical caption would be a match, so the next row with another caption is taken.
+
+    Args:
+        caption_ids: B numbers that are equal where captions are.
+
+    Returns:
+        B row numbers.
+
+    Raises:
+        ValueError: all captions are the same, so that no mismatch exists.
+    """
+    count = len(caption_ids)
+    rows = []
+    for i in range(count):
+        other = next((j % count for j in range(i + 1, i + count) if caption_ids[j % count] != caption_ids[i]), None)
+        if other is None:
+            raise ValueError(
+                f"a batch of {count} with one and the same caption has no mismatched pair; "
+                "use a batch of at least two images with different captions"
+            )
+        rows.append(other)
+    return rows
+
+
+# ---- penalties
 
 
 def matching_aware_penalty(
@@ -44,7 +221,7 @@ def matching_aware_penalty(
 
     `"released"`: `k * (|g_C|^2 + |g_e|^2)^(p/2)`, as the authors' code has it, without a square root.
     `"paper"`: `k * (|g_C| + |g_e|)^p`. g_C is the gradient over all taps flattened together, g_e over the sentence
-    vector, both of the picture's own logit. Call it with autocast off and everything in fp32.
+    vector, both of the image's own logit. Call it with autocast off and everything in fp32.
 
     Args:
         logits: [B], computed from `taps` and `e`.
@@ -64,7 +241,7 @@ def matching_aware_penalty(
 
 
 def squared_gradients(logits: Tensor, taps: Sequence[Tensor], e: Tensor) -> tuple[Tensor, Tensor]:
-    """|g_C|^2 over all taps together and |g_e|^2 of each picture's own logit, both [B], differentiable once more.
+    """|g_C|^2 over all taps together and |g_e|^2 of each image's own logit, both [B], differentiable once more.
 
     Args:
         logits: [B], computed from `taps` and `e`.
@@ -86,77 +263,59 @@ def penalty_of(squared_c: Tensor, squared_e: Tensor, k: float, p: float, form: P
     raise ValueError(f"form is {form!r}; use 'released' or 'paper'")
 
 
-def r1(squared_c: Tensor, gamma: float) -> Tensor:
-    """R1 on the taps, `gamma/2 * |g_C|^2` of real pictures (Mescheder et al., 2018); `squared_c` is [B]."""
+def r1_penalty(squared_c: Tensor, gamma: float) -> Tensor:
+    """R1 on the taps, `gamma/2 * |g_C|^2` of real images (Mescheder et al., 2018); `squared_c` is [B]."""
     return gamma / 2 * squared_c.mean()
 
 
-def adversarial(logits: Tensor) -> Tensor:
-    """`- mean D` of the logits [B] of drawn pictures: the generator's adversarial loss."""
-    return -logits.mean()
+def _penalties(logits: Tensor, taps: Sequence[Tensor], e: Tensor, options: LossConfig) -> tuple[Tensor, Tensor]:
+    """The gradient penalty and R1, of one pair of gradients; 0 where the weight is."""
+    squared_c, squared_e = squared_gradients(logits, taps, e)
+    penalty = r1 = torch.zeros((), device=e.device)
+    if options.penalty_k:
+        penalty = penalty_of(squared_c, squared_e, options.penalty_k, options.penalty_p, options.penalty_form)
+    if options.r1:
+        r1 = r1_penalty(squared_c, options.r1)
+    return penalty, r1
+
+
+# ---- similarity, and distances between images
 
 
 def similarity(image_vectors: Tensor, e: Tensor) -> Tensor:
-    """Mean cosine between CLIP's vectors of the drawn pictures and of their captions, both [B, embed_dim]."""
+    """Mean cosine between CLIP's vectors of the generated images and of their captions, both [B, embed_dim]."""
     return F.cosine_similarity(image_vectors.float(), e.float(), dim=1).mean()
 
 
-def distance(one: Tensor, other: Tensor) -> Tensor:
-    """Mean L1 between pictures, both [B, 3, S, S], over a pyramid.
+def pyramid_l1(one: Tensor, other: Tensor) -> Tensor:
+    """Mean L1 between images, both [B, C, S, S], over a pyramid.
 
-    The mean over the pictures themselves and their averages over squares of 2, 4 and 8 pixels (as far as S can be
+    The mean over the images themselves and their averages over squares of 2, 4 and 8 pixels (as far as S can be
     divided): the coarse levels are about layout and colour and leave room for detail.
     """
     difference = one.float() - other.float()
     levels = [difference.abs().mean()]
-    while len(levels) < _PYRAMID and difference.shape[-1] % 2 == 0:
+    while len(levels) < _PYRAMID_LEVELS and difference.shape[-1] % 2 == 0:
         difference = F.avg_pool2d(difference, 2)
         levels.append(difference.abs().mean())
     return torch.stack(levels).mean()
 
 
-def paired(drawn: Tensor, real: Tensor, again: Tensor) -> tuple[Tensor, Tensor]:
-    """How far drawn pictures are from the real one of their caption, and from another drawn one of it.
+def energy_distances(fake: Tensor, real: Tensor, other_fake: Tensor) -> tuple[Tensor, Tensor]:
+    """How far generated images are from the real one of their caption, and from another generated one of it.
 
-    With X and X' drawn independently, `E distance(X, x) - 1/2 E distance(X, X')` is the energy score (Gneiting and
-    Raftery, "Strictly Proper Scoring Rules", 2007): least, for each pixel of each level, where drawn pictures are
-    distributed as real ones are. The first term alone, as in Isola et al., "Image-to-Image Translation with Conditional
-    Adversarial Networks", 2017, is least where every noise gives the median. By symmetry the first minus the second,
-    with X' held fixed, has the gradient of that score.
-
-    Args:
-        drawn: X, [B, 3, S, S].
-        real: x, the real pictures of the same captions.
-        again: X', pictures of the same captions from other noise, not differentiated.
-
-    Returns:
-        The two distances.
-    """
-    return distance(drawn, real), distance(drawn, again.detach())
-
-
-def mismatched(caption_ids: Sequence[int]) -> list[int]:
-    """Whose caption each picture is judged with in the mismatch term: row i gets row i+1's, cyclically.
-
-    A neighbour with the identical caption would be a match, so the next row with another caption is taken.
+    With X and X' independent, `E d(X, x) - 1/2 E d(X, X')` is the energy score (Gneiting and Raftery, "Strictly Proper
+    Scoring Rules", 2007): least, for each pixel of each level, where generated images are distributed as real ones are.
+    The first term alone, as in Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017,
+    is least where every noise gives the median. By symmetry the first minus the second, with X' held fixed, has the
+    gradient of that score.
 
     Args:
-        caption_ids: B numbers that are equal where captions are.
+        fake: X, [B, C, S, S].
+        real: x, the real images of the same captions.
+        other_fake: X', images of the same captions from other noise, not differentiated.
 
     Returns:
-        B row numbers.
-
-    Raises:
-        ValueError: all captions are the same, so that no mismatch exists.
+        The two distances, by `pyramid_l1`.
     """
-    count = len(caption_ids)
-    rows = []
-    for i in range(count):
-        other = next((j % count for j in range(i + 1, i + count) if caption_ids[j % count] != caption_ids[i]), None)
-        if other is None:
-            raise ValueError(
-                f"a batch of {count} with one and the same caption has no mismatched pair; "
-                "use a batch of at least two pictures with different captions"
-            )
-        rows.append(other)
-    return rows
+    return pyramid_l1(fake, real), pyramid_l1(fake, other_fake.detach())

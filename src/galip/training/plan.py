@@ -9,7 +9,7 @@ from itertools import islice
 import torch
 from torch import nn
 
-from galip.training.cuda_graph import PLAIN_STEPS
+from galip.training.cuda_graph import WARMUP_STEPS
 from galip.training.loop import Trainer
 from galip.utils.memory import peak_bytes
 
@@ -83,10 +83,10 @@ def plan(trainer: Trainer) -> Plan:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     encoder, times = trainer.sentences_on_demand(), []
-    first = PLAIN_STEPS + 1 if run.cuda_graph else 1  # steps that are slower than the rest of the run
+    first = WARMUP_STEPS + 1 if run.cuda_graph else 1  # steps that are slower than the rest of the run
     for batch in islice(trainer.loader(), first + _MEASURED_STEPS - 1):
         begun = time.perf_counter()
-        trainer.step(batch, encoder(batch.captions))
+        trainer.take_step(batch, encoder(batch.captions))
         times.append(time.perf_counter() - begun)
     later = times[first:]
     return Plan(

@@ -7,7 +7,7 @@ import math
 from galip.training.config import OptimizerConfig
 
 
-def rate_factor(options: OptimizerConfig, seen: int, total: int) -> float:
+def lr_multiplier(options: OptimizerConfig, seen: int, total: int) -> float:
     """What both learning rates are multiplied with.
 
     Args:

@@ -1,4 +1,4 @@
-"""One training step: D learns from real, drawn and mismatched pairs, then G from the same drawn pictures.
+"""One training step: D learns from real, generated and mismatched pairs, then G from the same generated images.
 
 The batch of a step is spread over processes (rank r holds samples r, r + W, ...) and over micro-batches. Which captions
 are mismatched, and with that every loss term, depends on the batch alone, not on how it is spread.
@@ -7,9 +7,9 @@ are mismatched, and with that every loss term, depends on the batch alone, not o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,103 +19,105 @@ from galip.data.samples import Batch
 from galip.distributed import Distributed
 from galip.models.discriminator import MateDiscriminator
 from galip.training import losses
+from galip.training.batches import caption_ids
 from galip.training.config import LossConfig, TrainConfig
-from galip.training.cuda_graph import Recording
+from galip.training.losses import DiscriminatorTerms, FakeImages, GeneratorTerms
 from galip.training.networks import Networks
-from galip.training.parallel import caption_numbers
+from galip.training.precision import DTYPES, Precision
 from galip.training.rng import RandomInputs, SampleRNG
 from galip.training.tensors import Bundle
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from galip.training.text_vectors import TextVectors
 
 
 @dataclass(frozen=True)
-class Sentences(Bundle):
-    """Vectors of B captions, fp32.
+class MicroBatch(Bundle):
+    """What one process holds at once: b samples, all on the device.
 
     Attributes:
-        e: [B, cond_dim], what conditions G and D.
-        similar: [B, embed_dim], CLIP's vectors, towards which the similarity loss pulls; `e` itself without a T5.
-        second: the same in the second CLIP, where there is one.
+        images: real images, uint8 [b, C, S, S].
+        text: vectors of their captions.
+        e_mis: sentence vectors of other captions [b, cond_dim]; None where the whole batch has one caption.
+        random: noise and augmentation.
     """
 
-    e: Tensor
-    similar: Tensor
-    second: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class _Micro(Bundle):
-    """What one process holds at once: b pictures, all on the device."""
-
-    images: Tensor  # uint8 [b, 3, S, S]
-    sentences: Sentences
-    mismatched: Tensor | None  # [b, cond_dim]
+    images: Tensor
+    text: TextVectors
+    e_mis: Tensor | None
     random: RandomInputs
 
 
-class DiscriminatorLoss(nn.Module):
-    """L_D of a micro-batch as one module with one backward pass, which is what gradient averaging needs.
+@dataclass(frozen=True)
+class StepTensors(Bundle):
+    """The numbers of a step while they are on the device.
 
-    Args:
-        discriminator: Mate-D with its assessor.
-        weights: the run's `loss` section.
-        device: type of the device, for autocast.
-        dtype: of the part that may be computed in less than fp32.
+    Attributes:
+        names: of the terms.
+        terms: [len(names)], means over this process's samples.
+        mean_vector: mean of the generated images' normalised CLIP vectors, [embed_dim].
     """
 
-    def __init__(self, discriminator: MateDiscriminator, weights: LossConfig, device: str, dtype: torch.dtype) -> None:
+    names: tuple[str, ...]
+    terms: Tensor
+    mean_vector: Tensor
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """The numbers of a step: means over the whole batch, equal on every process.
+
+    Attributes:
+        loss_d, d_real, d_fake, d_mismatch, penalty, r1: L_D and its parts.
+        loss_g, adversarial, similarity, similarity_second, paired, spread: L_G and its parts.
+        score_real, score_fake, score_mismatch: D's mean logits.
+        diversity: mean pairwise cosine distance of the generated images in CLIP space.
+
+    What the run's objective does not have is None.
+    """
+
+    diversity: float | None = None
+    loss_d: float | None = None
+    d_real: float | None = None
+    d_fake: float | None = None
+    d_mismatch: float | None = None
+    penalty: float | None = None
+    r1: float | None = None
+    score_real: float | None = None
+    score_fake: float | None = None
+    score_mismatch: float | None = None
+    loss_g: float | None = None
+    adversarial: float | None = None
+    similarity: float | None = None
+    similarity_second: float | None = None
+    paired: float | None = None
+    spread: float | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """Those that the objective has, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class TakesSteps(Protocol):
+    """A step, or what it is wrapped in."""
+
+    def __call__(self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0) -> StepStats:
+        """Take one step; see `GANStep.__call__`."""
+
+
+class DiscriminatorLoss(nn.Module):
+    """`losses.discriminator_loss` as one module with one backward pass, which is what gradient averaging needs."""
+
+    def __init__(self, discriminator: MateDiscriminator, options: LossConfig, precision: Precision) -> None:
         super().__init__()
         self.discriminator = discriminator
-        self.weights = weights
-        self._device, self._dtype = device, dtype
+        self.options, self.precision = options, precision
 
-    def forward(
-        self, real_taps: list[Tensor], fake_taps: list[Tensor], e: Tensor, mismatched: Tensor | None
-    ) -> dict[str, Tensor]:
-        """Every term (scalars) of L_D, the mean scores, and `loss_d`.
-
-        Args:
-            real_taps, fake_taps: tapped features, each [b, C, g, g], without gradients.
-            e: sentence vectors [b, cond_dim].
-            mismatched: those that the real pictures are mismatched with; None where the batch has one caption only.
-        """
-        discriminator, weights = self.discriminator, self.weights
-        # Only the taps and e are differentiated, in fp32: the ViT before them is not part of the penalty.
-        penalised = weights.penalty_k > 0 or weights.r1 > 0
-        real_taps = [tap.detach().float().requires_grad_(penalised) for tap in real_taps]
-        e_real = e.detach().clone().requires_grad_(penalised)
-        zero = torch.zeros((), device=e.device)
-        with torch.autocast(self._device, enabled=False):
-            features = discriminator.features(real_taps)
-            real = discriminator.assess(features, e_real)
-            mismatch = None if mismatched is None else discriminator.assess(features, mismatched)
-            penalty = r1 = zero
-            if penalised:
-                squared_c, squared_e = losses.squared_gradients(real, real_taps, e_real)
-                if weights.penalty_k:
-                    penalty = losses.penalty_of(
-                        squared_c, squared_e, weights.penalty_k, weights.penalty_p, weights.penalty_form
-                    )
-                if weights.r1:
-                    r1 = losses.r1(squared_c, weights.r1)
-        with torch.autocast(self._device, dtype=self._dtype, enabled=self._dtype != torch.float32):
-            fake = discriminator(fake_taps, e).float()
-        terms = {
-            "d_real": losses.hinge_real(real),
-            "d_fake": losses.hinge_fake(fake),
-            "d_mismatch": zero if mismatch is None else losses.hinge_fake(mismatch),
-            "penalty": penalty,
-        }
-        loss = terms["d_real"] + (terms["d_fake"] + terms["d_mismatch"]) / 2 + penalty + r1
-        terms |= {"score_real": real.mean(), "score_fake": fake.mean()}
-        terms["score_mismatch"] = zero if mismatch is None else mismatch.mean()
-        if weights.r1:
-            terms["r1"] = r1
-        return {"loss_d": loss} | {name: term.detach() for name, term in terms.items()}
+    def forward(self, real: list[Tensor], fake: list[Tensor], e: Tensor, e_mis: Tensor | None) -> DiscriminatorTerms:
+        """See `losses.discriminator_loss`."""
+        return losses.discriminator_loss(self.discriminator, real, fake, e, e_mis, self.options, self.precision)
 
 
-def lay_out(networks: Networks, device: torch.device, channels_last: bool | None = None) -> None:
+def prepare_models(networks: Networks, device: torch.device, channels_last: bool | None = None) -> None:
     """Move what a step differentiates to the device, in the layout and the form of the generator that are fast there.
 
     Args:
@@ -134,238 +136,236 @@ class GANStep:
     """The optimisers and loss scalers of a run, and what they do with a batch.
 
     Args:
-        networks: on their device already.
+        networks: on their device already, see `prepare_models`.
         config: the run.
-        processes: this process among the others.
+        distributed: this process among the others.
 
     Attributes:
         optimizers, scalers: by network, "generator" and "discriminator".
         sample_rng: the random inputs of samples, for batches that do not bring them along.
     """
 
-    def __init__(self, networks: Networks, config: TrainConfig, processes: Distributed) -> None:
-        self.networks, self.config, self.processes = networks, config, processes
-        self.device = processes.device
-        self._dtype = DTYPES[config.run.precision]
+    def __init__(self, networks: Networks, config: TrainConfig, distributed: Distributed) -> None:
+        self.networks, self.config, self.distributed = networks, config, distributed
+        self.device = distributed.device
+        self.precision = Precision(self.device.type, DTYPES[config.run.precision])
         self.sample_rng = SampleRNG(config, networks.generator.z_dim, networks.generator.image_size)
-        if config.run.compile:
-            networks.generator.compile()
         vision = networks.vision
-        # Mate-D stays as it is: its gradient penalty is differentiated twice, which compiled graphs cannot do.
-        self._look: Any = torch.compile(vision.taps_and_embed) if config.run.compile else vision.taps_and_embed
-        self._look_at_real: Any = torch.compile(vision.taps) if config.run.compile else vision.taps
-        self._draw = processes.wrap(networks.generator)
-        self._judge = processes.wrap(
-            DiscriminatorLoss(networks.discriminator, config.loss, self.device.type, self._dtype)
+        self._taps_and_embed: Any = vision.taps_and_embed
+        self._taps: Any = vision.taps
+        if config.run.compile:
+            # Mate-D stays as it is: its gradient penalty is differentiated twice, which compiled graphs cannot do.
+            networks.generator.compile()
+            self._taps_and_embed, self._taps = torch.compile(vision.taps_and_embed), torch.compile(vision.taps)
+        self._generator = distributed.wrap(networks.generator)
+        self._discriminator_loss = distributed.wrap(
+            DiscriminatorLoss(networks.discriminator, config.loss, self.precision)
         )
-        self._trained = {
+        self._parameters = {
             name: [p for p in getattr(networks, name).parameters() if p.requires_grad]
             for name in ("generator", "discriminator")
         }
         options = config.optimizer
-        self.rates = {"generator": options.lr_generator, "discriminator": options.lr_discriminator}
+        self._rates = {"generator": options.lr_generator, "discriminator": options.lr_discriminator}
         self.optimizers = {
-            name: torch.optim.Adam(
-                parameters, self.rates[name], options.betas, fused=True, capturable=config.run.cuda_graph
-            )
-            for name, parameters in self._trained.items()
+            name: torch.optim.Adam(parameters, self._rates[name], options.betas, fused=True)
+            for name, parameters in self._parameters.items()
         }
-        self._record()
         scaled = config.run.precision == "fp16"
         self.scalers = {name: torch.amp.GradScaler(self.device.type, enabled=scaled) for name in self.optimizers}
 
-    def __call__(self, batch: Batch, sentences: Sentences, factor: float = 1.0) -> dict[str, float]:
+    def __call__(self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0) -> StepStats:
         """Take one step of both networks.
 
         Args:
             batch: this process's samples of the step.
-            sentences: vectors of their captions, on the device.
-            factor: what both learning rates are multiplied with.
-
-        Returns:
-            Every loss term, D's mean scores, similarity, and `diversity`: the mean pairwise cosine distance of the
-            drawn pictures in CLIP space. Means over the whole batch, equal on every process.
+            text: vectors of their captions, on the device.
+            lr_multiplier: what both learning rates are multiplied with.
         """
+        self.set_rates(lr_multiplier)
+        return self.stats(self.compute(self.micro_batches(batch, text)))
+
+    def set_rates(self, multiplier: float) -> None:
+        """Set both learning rates to the configuration's times `multiplier`."""
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                rate = self.rates[name] * factor
-                if isinstance(group["lr"], Tensor):  # where a recording reads it
-                    group["lr"].fill_(rate)
+                if isinstance(group["lr"], Tensor):  # read by work that was enqueued before
+                    group["lr"].fill_(self._rates[name] * multiplier)
                 else:
-                    group["lr"] = rate
-        micros = list(self._split(batch, sentences))
-        if self._recorded is None:
-            return self._row(self._take(micros))
-        return self._row(self._recorded(micros[0]))
+                    group["lr"] = self._rates[name] * multiplier
 
-    def _record(self) -> None:
-        """Begin to record anew, if the run asks for it: a recording changes the optimiser states that it has met."""
-        self._recorded: Recording[_Micro] | None = None
-        if not self.config.run.cuda_graph:
-            return
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["capturable"] = True
-                group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
-        self._recorded = Recording(lambda micro: self._take([micro]))
-
-    # ---- the parts of a step
-
-    def _take(self, micros: list[_Micro]) -> Tensor:
-        """All the work of a step; answers what `_row` reads."""
-        rows: list[dict[str, Tensor]] = []
-        drawn: _Drawn | None = None
-        for number, micro in enumerate(micros):
-            if len(micros) == 1:  # G learns from the very pictures that D saw
-                drawn = self._draw_and_look(micro)
-                fake_taps = [tap.detach() for tap in drawn.taps]
-            else:
-                with torch.no_grad():
-                    fake_taps = self._draw_and_look(micro).taps
-            rows.append(self._discriminator(micro, fake_taps, len(micros), number + 1 < len(micros)))
-        self._step("discriminator")
-        for number, micro in enumerate(micros):
-            again = self._draw_and_look(micro, number + 1 < len(micros)) if drawn is None else drawn
-            rows[number] |= self._generator(micro, again, len(micros), number + 1 < len(micros))
-        self._step("generator")
-        self._names = [name for name in rows[0] if name != _MEAN_VECTOR]
-        table = torch.stack([torch.stack([row[name].float() for name in self._names]) for row in rows]).mean(0)
-        centre = torch.stack([row[_MEAN_VECTOR] for row in rows]).mean(0)
-        return torch.cat([table, centre.float()])
-
-    def _row(self, numbers: Tensor) -> dict[str, float]:
-        # One message between processes, one wait for the device.
-        values = self.processes.mean(numbers).tolist()
-        means = dict(zip(self._names, values, strict=False))
-        count = self.config.run.batch
-        means["diversity"] = (1 - sum(value**2 for value in values[len(self._names) :])) * count / (count - 1)
-        return means
-
-    def _split(self, batch: Batch, sentences: Sentences) -> Iterator[_Micro]:
+    def micro_batches(self, batch: Batch, text: TextVectors) -> list[MicroBatch]:
+        """What this process takes one after the other."""
         size = len(batch.captions)
-        others = self._mismatched(batch.captions, sentences.e)
+        e_mis = self._mismatched(batch.captions, text.e)
         random = self.sample_rng(batch.indices) if batch.extra is None else batch.extra
         at_once = self.config.run.micro_batch or size
-        for start in range(0, size, at_once):
-            part = slice(start, start + at_once)
-            images = batch.images[part].to(self.device)
-            mismatched = None if others is None else others[part]
-            yield _Micro(images, sentences[part], mismatched, random[part].to(self.device))
-
-    def _mismatched(self, captions: list[str], e: Tensor) -> Tensor | None:
-        """The sentence vectors that this process's pictures are mismatched with, chosen in the whole batch."""
-        numbers = self.processes.gather_rows(caption_numbers(captions).to(self.device)).tolist()
-        if len(set(numbers)) == 1:
-            return None
-        vectors = self.processes.gather_rows(e)
-        rows = losses.mismatched(numbers)[self.processes.rank :: self.processes.world]
-        return vectors[rows]
-
-    def _draw_and_look(self, micro: _Micro, more_to_come: bool = False) -> _Drawn:
-        with self.processes.without_sync(self._draw, more_to_come), self._autocast():
-            fake = self._draw(micro.random.z, micro.sentences.e, self.networks.vision)
-            seen = micro.random.augment_fake(fake)
-            taps, vectors = self._look(seen, self.networks.discriminator.tap_blocks)
-        return _Drawn(fake, seen, taps, vectors)
-
-    def _discriminator(
-        self, micro: _Micro, fake_taps: list[Tensor], parts: int, more_to_come: bool
-    ) -> dict[str, Tensor]:
-        with torch.no_grad(), self._autocast():
-            real_taps = self._look_at_real(
-                micro.random.augment_real(self._real(micro)), self.networks.discriminator.tap_blocks
+        parts = [slice(start, start + at_once) for start in range(0, size, at_once)]
+        return [
+            MicroBatch(
+                batch.images[part].to(self.device),
+                text[part],
+                None if e_mis is None else e_mis[part],
+                random[part].to(self.device),
             )
-        with self.processes.without_sync(self._judge, more_to_come):
-            row: dict[str, Tensor] = self._judge(real_taps, fake_taps, micro.sentences.e, micro.mismatched)
-            self._backward("discriminator", row["loss_d"] / parts)
-        return row | {"loss_d": row["loss_d"].detach()}
+            for part in parts
+        ]
+
+    def stats(self, found: StepTensors) -> StepStats:
+        """The numbers of the whole batch: one message between processes, one wait for the device."""
+        values = self.distributed.mean(torch.cat([found.terms, found.mean_vector])).tolist()
+        terms = dict(zip(found.names, values, strict=False))
+        count, center = self.config.run.batch, values[len(found.names) :]
+        return StepStats(diversity=(1 - sum(value**2 for value in center)) * count / (count - 1), **terms)
+
+    # ---- the work of a step, all of it on the device
+
+    def compute(self, micros: Sequence[MicroBatch]) -> StepTensors:
+        """All the work of a step: weights and optimiser states change in place."""
+        parts, only = len(micros), micros[0] if len(micros) == 1 else None
+        fake = None if only is None else self.g_forward(only)  # G learns from the very images that D saw
+        terms: list[dict[str, Tensor]] = []
+        vectors = []
+        for number, micro in enumerate(micros):
+            if fake is not None:
+                fake_taps = [tap.detach() for tap in fake.taps]
+            else:
+                with torch.no_grad():
+                    fake_taps = self.g_forward(micro).taps
+            more = number + 1 < parts
+            terms.append(self.d_backward(micro, fake_taps, parts, more).named())
+        self.optimizer_step("discriminator")
+        for number, micro in enumerate(micros):
+            more = number + 1 < parts
+            shown = self.g_forward(micro, more) if fake is None else fake
+            terms[number] |= self.g_backward(micro, shown, parts, more).named()
+            vectors.append(F.normalize(shown.vectors.detach().float(), dim=1).mean(0))
+        self.optimizer_step("generator")
+        names = tuple(terms[0])
+        table = torch.stack([torch.stack([row[name].float() for name in names]) for row in terms]).mean(0)
+        return StepTensors(names, table, torch.stack(vectors).mean(0).float())
+
+    def g_forward(self, micro: MicroBatch, more_to_come: bool = False) -> FakeImages:
+        """Generate the images of a micro-batch, and look at them through CLIP.
+
+        Args:
+            micro: the samples.
+            more_to_come: another micro-batch of the step follows, with which gradients are averaged.
+        """
+        with self.distributed.without_sync(self._generator, more_to_come), self.precision.mixed():
+            images = self._generator(micro.random.z, micro.text.e, self.networks.vision)
+            augmented = micro.random.augment_fake(images)
+            taps, vectors = self.clip_features(augmented)
+        return FakeImages(images, augmented, taps, vectors)
+
+    def clip_features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Taps, each [b, width, g, g], and CLIP's image vectors [b, embed_dim] of generated images."""
+        taps, vectors = self._taps_and_embed(images, self.networks.discriminator.tap_blocks)
+        return taps, vectors
 
     @torch.no_grad()
-    def _draw_again(self, micro: _Micro) -> Tensor:
-        """The pictures that other noise gives, [b, 3, S, S]."""
-        with self._autocast():
-            pictures: Tensor = self.networks.generator(micro.random.other_z, micro.sentences.e, self.networks.vision)
-        return pictures
+    def real_taps(self, micro: MicroBatch) -> list[Tensor]:
+        """Taps of a micro-batch's real images, each [b, width, g, g]."""
+        with self.precision.mixed():
+            taps: list[Tensor] = self._taps(
+                micro.random.augment_real(self.real_images(micro)), self.networks.discriminator.tap_blocks
+            )
+        return taps
 
-    def _real(self, micro: _Micro) -> Tensor:
-        """The real pictures, [b, 3, S, S] in [-1, 1]."""
+    def real_images(self, micro: MicroBatch) -> Tensor:
+        """The real images, [b, C, S, S] in [-1, 1]."""
         return micro.images.to(torch.float32).div_(127.5).sub_(1)
 
-    def _generator(self, micro: _Micro, drawn: _Drawn, parts: int, more_to_come: bool) -> dict[str, Tensor]:
-        networks, weights = self.networks, self.config.loss
-        with _frozen(self._trained["discriminator"]):  # the gradients of D's weights would be thrown away
-            with self._autocast():
-                adversarial = losses.adversarial(networks.discriminator(drawn.taps, micro.sentences.e).float())
-            similarity = losses.similarity(drawn.vectors, micro.sentences.similar)
-            loss = adversarial - weights.similarity * similarity
-            row = {"adversarial": adversarial.detach(), "similarity": similarity.detach()}
-            if networks.second is not None and weights.similarity_second:
-                assert micro.sentences.second is not None
-                with self._autocast():
-                    vectors = networks.second.vision.embed(drawn.seen)
-                second = losses.similarity(vectors, micro.sentences.second)
-                loss = loss - weights.similarity_second * second
-                row["similarity_second"] = second.detach()
-            if weights.paired:
-                paired, spread = losses.paired(drawn.pictures, self._real(micro), self._draw_again(micro))
-                loss = loss + weights.paired * (paired - spread)
-                row |= {"paired": paired.detach(), "spread": spread.detach()}
-            with self.processes.without_sync(self._draw, more_to_come):
-                self._backward("generator", loss / parts)
-        unit = F.normalize(drawn.vectors.detach().float(), dim=1)
-        return row | {"loss_g": loss.detach(), _MEAN_VECTOR: unit.mean(0)}
+    @torch.no_grad()
+    def other_images(self, micro: MicroBatch) -> Tensor:
+        """The images that other noise gives, [b, C, S, S]."""
+        with self.precision.mixed():
+            images: Tensor = self.networks.generator(micro.random.other_z, micro.text.e, self.networks.vision)
+        return images
 
-    def _backward(self, name: str, loss: Tensor) -> None:
-        torch.autograd.backward(self.scalers[name].scale(loss), inputs=self._trained[name])
+    def d_loss(self, micro: MicroBatch, real_taps: list[Tensor], fake_taps: list[Tensor]) -> DiscriminatorTerms:
+        """L_D of a micro-batch."""
+        terms: DiscriminatorTerms = self._discriminator_loss(real_taps, fake_taps, micro.text.e, micro.e_mis)
+        return terms
 
-    def _step(self, name: str) -> None:
+    def d_backward(
+        self, micro: MicroBatch, fake_taps: list[Tensor], parts: int = 1, more_to_come: bool = False
+    ) -> DiscriminatorTerms:
+        """Add the gradients of L_D to D's; the terms come back detached."""
+        real_taps = self.real_taps(micro)
+        with self.distributed.without_sync(self._discriminator_loss, more_to_come):
+            terms = self.d_loss(micro, real_taps, fake_taps)
+            self.backward("discriminator", terms.loss_d / parts)
+        return terms.detach()
+
+    def g_loss(self, micro: MicroBatch, fake: FakeImages) -> GeneratorTerms:
+        """L_G of a micro-batch."""
+        text, options, second = micro.text, self.config.loss, self.networks.second
+        second_pair = paired_with = None
+        if options.similarity_second and second is not None and text.second_clip is not None:
+            with self.precision.mixed():
+                second_pair = second.vision.embed(fake.augmented), text.second_clip
+        if options.paired:
+            paired_with = self.real_images(micro), self.other_images(micro)
+        return losses.generator_loss(
+            self.networks.discriminator, fake, text.e, text.clip, options, self.precision, second_pair, paired_with
+        )
+
+    def g_backward(
+        self, micro: MicroBatch, fake: FakeImages, parts: int = 1, more_to_come: bool = False
+    ) -> GeneratorTerms:
+        """Add the gradients of L_G to G's; the terms come back detached."""
+        with _frozen(self._parameters["discriminator"]):  # the gradients of D's weights would be thrown away
+            terms = self.g_loss(micro, fake)
+            with self.distributed.without_sync(self._generator, more_to_come):
+                self.backward("generator", terms.loss_g / parts)
+        return terms.detach()
+
+    def backward(self, name: str, loss: Tensor) -> None:
+        """Add the gradients of `loss` to those of one network."""
+        torch.autograd.backward(self.scalers[name].scale(loss), inputs=self._parameters[name])
+
+    def optimizer_step(self, name: str) -> None:
+        """Let the optimiser use the gradients of one network, and forget them."""
         optimizer, scaler = self.optimizers[name], self.scalers[name]
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
-
-    def weights_are_finite(self) -> bool:
-        """Whether every weight of G and D is: a loss shows a broken weight only in the next step."""
-        norms = torch._foreach_norm([p.detach() for parameters in self._trained.values() for p in parameters])
-        return bool(torch.stack(norms).isfinite().all())
+    def _mismatched(self, captions: list[str], e: Tensor) -> Tensor | None:
+        """The sentence vectors that this process's images are mismatched with, chosen in the whole batch."""
+        ids = self.distributed.gather_rows(caption_ids(captions).to(self.device)).tolist()
+        if len(set(ids)) == 1:
+            return None
+        vectors = self.distributed.gather_rows(e)
+        rows = losses.mismatched(ids)[self.distributed.rank :: self.distributed.world]
+        return vectors[rows]
 
     # ---- what a checkpoint keeps
 
-    def state(self) -> dict[str, Any]:
-        """Optimisers and loss scalers, for `load_state`."""
+    def weights_are_finite(self) -> bool:
+        """Whether every weight of G and D is: a loss shows a broken weight only in the next step."""
+        norms = torch._foreach_norm([p.detach() for parameters in self._parameters.values() for p in parameters])
+        return bool(torch.stack(norms).isfinite().all())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimisers and loss scalers, for `load_state_dict`."""
         return {
             "optimizers": {name: _plain_rates(optimizer.state_dict()) for name, optimizer in self.optimizers.items()},
             "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned. Learning rates and betas remain the configuration's."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned. Learning rates and betas remain the configuration's."""
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
             for group in optimizer.param_groups:
                 group["betas"] = self.config.optimizer.betas
             self.scalers[name].load_state_dict(state["scalers"][name])
-        self._record()
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """Drawn pictures, and as CLIP sees them: augmented pictures, tapped features, image vectors."""
-
-    pictures: Tensor
-    seen: Tensor
-    taps: list[Tensor]
-    vectors: Tensor
-
-
-_MEAN_VECTOR = "mean vector"
 
 
 def _plain_rates(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's state that one which is not recorded can load as well."""
+    """An optimiser's state that one which is not captured in a CUDA graph can load as well."""
     groups = [group | {"lr": float(group["lr"]), "capturable": False} for group in state["param_groups"]]
     return state | {"param_groups": groups}
 

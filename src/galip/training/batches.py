@@ -1,4 +1,4 @@
-"""How a batch is dealt out to processes, and how captions are compared across them."""
+"""How a batch is spread over processes, and how captions are compared across them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 from galip.errors import InputError
 
 
-def caption_numbers(captions: Sequence[str]) -> Tensor:
+def caption_ids(captions: Sequence[str]) -> Tensor:
     """int64 [B] that are equal where captions are, on whichever process."""
     return torch.tensor(
         [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True) for text in captions]
     )
 
 
-def share_of_batch(batch: int, micro_batch: int | None, world: int) -> int:
-    """One process's pictures of each step.
+def per_rank_batch_size(batch: int, micro_batch: int | None, world: int) -> int:
+    """How many samples of each step one process takes.
 
     Args:
-        batch: pictures of a step, over all processes.
-        micro_batch: what one process holds at once, if that is less than its share.
-        world: processes.
+        batch: samples of a step, over all processes.
+        micro_batch: what one process holds at once, where that is less than its share.
+        world: number of processes.
 
     Raises:
-        InputError: the batch cannot be dealt out evenly.
+        InputError: the batch cannot be shared evenly.
     """
     if batch % world:
         raise InputError(
