@@ -22,6 +22,8 @@ from galip.data_prep.emoji import plain_label
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 CONTEXT = 32
+HINTS = 3
+"""Tags of an emoji that captions may use in its label's place."""
 STYLES = tuple(style.word for style in ART)
 NO_STYLE = len(STYLES)
 CANONICAL = "{style} emoji of {subject}"
@@ -70,8 +72,9 @@ class Speaker:
             label = str(row["label"])
             plain, tone = plain_label(label), label.partition(": ")[2] if "skin tone" in label else ""
             tags = [tag for tag in row["tags"] if len(tag) > 2] or [plain]
+            tags = random.Random(label).sample(tags, min(HINTS, len(tags)))
             self.said_of.append([self._number(label), self._number(plain)])
-            hints = [f"{tag} with {tone}" if tone else tag for tag in tags] + [f"{plain}, {tag}" for tag in tags]
+            hints = [f"{tag} with {tone}" if tone else tag for tag in tags] + [f"{plain}, {tags[0]}"]
             self.hinted_at.append([self._number(hint) for hint in hints])
         self.styles = [STYLES.index(row["style"]) for row in rows]
         self.imagined = [self._number(text) for text in words]

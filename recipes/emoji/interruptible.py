@@ -25,7 +25,7 @@ class Interruptible:
 
     def __init__(self, path: Path, seconds: float = 240.0) -> None:
         self.path, self.seconds = path, seconds
-        self.stopping, self.seconds_spent = False, 0.0
+        self.stopping, self.begun, self.seconds_spent = False, False, 0.0
         self._saved = self._ticked = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
         (path.parent / "pid").write_text(f"{os.getpid()}\n")
@@ -33,6 +33,8 @@ class Interruptible:
             signal.signal(number, self._stop)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stopping or not self.begun:
+            raise SystemExit("stopped")
         self.stopping = True
 
     def load(self) -> dict[str, Any] | None:
@@ -45,7 +47,7 @@ class Interruptible:
 
     def due(self) -> bool:
         """Whether to save now; call it once a step."""
-        now = time.monotonic()
+        now, self.begun = time.monotonic(), True
         self.seconds_spent += now - self._ticked
         self._ticked = now
         return self.stopping or now - self._saved > self.seconds

@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--phrases", type=int, default=40_000)
+    parser.add_argument("--phrases", type=int, default=30_000)
     parser.add_argument("--vocabulary", type=int, default=12288)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -185,15 +185,21 @@ def open_extractor(name: str, weights: str | None = None) -> FeatureExtractor:
     """Open a feature network by its name.
 
     Args:
-        name: one of `OPENERS`.
+        name: one of `OPENERS`, or "timm:" and the name of an image network of timm.
         weights: a file, folder or hub id; None: the usual weights, fetched where they are not on this machine yet.
 
     Raises:
         InputError: there is no extractor of that name, or `weights` names nothing.
         GalipError: weights or a needed library are missing or broken; the message says what to do.
     """
-    if name not in OPENERS:
-        raise InputError(f"extractor {name!r}: there is no such feature network, use one of {', '.join(OPENERS)}")
+    if name not in OPENERS and not name.startswith("timm:"):
+        raise InputError(
+            f"extractor {name!r}: there is no such feature network, use one of {', '.join(OPENERS)}, timm:ARCHITECTURE"
+        )
     if weights is not None and not weights.strip():
         raise InputError(f"extractor {name!r}: its weights are given as {weights!r}; name a file, a folder or a hub id")
+    if name.startswith("timm:"):
+        from galip.evaluation.extractors.timm import TimmExtractor
+
+        return TimmExtractor.open(name.removeprefix("timm:"), weights)
     return OPENERS[name](weights)
