@@ -30,7 +30,7 @@ from common import RESULTS, table, write_result
 from PIL import Image
 
 import galip
-from galip.data.protocol import open_source
+from galip.data.open import open_source
 from galip.evaluation.bundle import bundle_of, read_bundle
 from galip.evaluation.extractors.judge import JudgeExtractor
 from galip.evaluation.intervals import bootstrap_mean

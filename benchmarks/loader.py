@@ -31,7 +31,7 @@ from train_step import in_fresh_process
 from webdataset import TarWriter
 
 from galip.data.loader import Loader
-from galip.data.protocol import open_source
+from galip.data.open import open_source
 from galip.utils.provenance import machine
 
 SHARDS = 4

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from galip.data_prep.base import WritingOptions
 from galip.data_prep.emoji import emoji
-from galip.data_prep.encoding import PictureOptions
+from galip.data_prep.encoding import ImageOptions
 from galip.data_prep.parallel import usable_cores
 from galip.data_prep.report import summary
 from galip.data_prep.writing import prepare as write_shards
@@ -30,7 +30,7 @@ from galip.data_prep.writing import prepare as write_shards
 
 def prepare(out: Path, packages: Path, workers: int = 1) -> dict[str, object]:
     """Write the shards, `report.json` and `split.json` into `out`; returns the report."""
-    writing = WritingOptions(shard_mb=16, pictures=PictureOptions(keep_alpha=True))
+    writing = WritingOptions(shard_mb=16, images=ImageOptions(keep_alpha=True))
     report = write_shards(emoji(packages, writing), out, writing, workers)
     (out / "split.json").write_text(json.dumps(report["notes"]["split"], indent=1) + "\n")
     return report

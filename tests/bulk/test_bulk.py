@@ -25,7 +25,7 @@ from serving.ray.ray_command import descendants, title
 import galip
 from galip.bulk.captions import Drawing, list_blocks
 from galip.bulk.job import BulkJob, run
-from galip.data.protocol import open_source
+from galip.data.open import open_source
 from galip.data_prep.unfinished import FOLDER
 from galip.errors import GalipError, InputError
 from galip.generation.load import weights_of
@@ -69,7 +69,7 @@ def test_every_line_is_the_picture_of_its_caption_and_seed(model: Path, tmp_path
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(cleaned, seed=seeds).images
     assert all(same(record.content, picture) for record, picture in zip(records, expected, strict=True))
-    texts = records[1].picture.info
+    texts = records[1].image.info
     assert (texts["prompt"], texts["seed"], texts["truncation"]) == ("a blue car", "9", "1")
     index = json.loads((tmp_path / "out" / "drawn" / "index.json").read_text())
     assert [shard["records"] for shard in index["shards"]] == [3, 3, 2]
@@ -90,7 +90,7 @@ def test_json_lines_bring_their_seeds_and_keys(model: Path, tmp_path: Path) -> N
     assert [record.fields["seed"] for record in records] == [5, 6, 2, 3, 4, 5]
     assert records[2].fields["source"] == {"list": [1, "ü"]}
     assert {record.suffix for record in records} == {"webp"}
-    assert all(record.picture.size == (64, 64) for record in records)
+    assert all(record.image.size == (64, 64) for record in records)
     assert records[0].fields["truncation"] == 0.5
     pipe = galip.load(model, device="cpu")
     own = pipe(["a red heart"], seed=6, truncation=0.5).images[0]
@@ -204,7 +204,7 @@ def test_another_job_does_not_go_into_the_same_folder(model: Path, tmp_path: Pat
     with pytest.raises(GalipError, match="other options, weights"):
         run(job(tuned, captions, out), workers=1)
     put(captions, "a red heart\na blue cat\n")
-    with pytest.raises(GalipError, match="made from other pictures or captions than are there now"):
+    with pytest.raises(GalipError, match="made from other images or captions than are there now"):
         run(mine, workers=1)
 
 
@@ -229,7 +229,7 @@ def test_the_command_says_what_was_drawn(model: Path, tmp_path: Path, capsys: py
     out = tmp_path / "out"
     ended = command(capsys, *words(model, captions, out, "--workers", 1))
     assert ended.code == 0
-    assert ended.out.splitlines()[0] == f"{out}: 8 pictures with 8 captions"
+    assert ended.out.splitlines()[0] == f"{out}: 8 images with 8 captions"
     put(captions, "a red heart\n\x01\n")
     ended = command(capsys, *words(model, captions, tmp_path / "some", "--workers", 1))
     assert ended.code == 1
@@ -277,7 +277,7 @@ def test_killed_and_run_again_it_writes_the_same_bytes(model: Path, tmp_path: Pa
     assert 2 <= len(done) < 15
     assert not (out / "drawn").exists()
     ended = subprocess.run(again, check=True, capture_output=True, text=True)
-    assert "60 pictures" in ended.stdout
+    assert "60 images" in ended.stdout
     whole = job(model, captions, tmp_path / "whole", per_shard=4, size=1024)
     run(whole, workers=1)
     assert files_of(out) == files_of(tmp_path / "whole")
@@ -301,7 +301,7 @@ def test_on_ray_a_lost_process_is_replaced_and_the_bytes_are_the_same(model: Pat
     os.kill(writers[0], signal.SIGKILL)
     said, complained = process.communicate()
     assert process.returncode == 0, complained
-    assert "40 pictures" in said
+    assert "40 images" in said
     assert "a process has died; what it was drawing is drawn again" in complained
     run(job(model, captions, tmp_path / "whole", per_shard=4, size=1024), workers=1)
     assert files_of(out) == files_of(tmp_path / "whole")

@@ -49,7 +49,7 @@ def test_folder_and_inspect(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     )
     assert ended.code == 0 and ended.err == ""
     lines = ended.out.splitlines()
-    assert lines[0] == f"{out}: 6 pictures with 6 captions"
+    assert lines[0] == f"{out}: 6 images with 6 captions"
     assert lines[-2] == "skipped, no caption: 1 (silent.jpg)"
     assert lines[-1] == f"more names: {out}/report.json"
     assert len(records_of(out / "validation")) in (1, 2)

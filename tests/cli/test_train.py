@@ -46,7 +46,7 @@ def test_a_broken_picture_is_named_and_the_run_goes_on(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     next((tmp_path / "data").glob("rain-0.png")).write_bytes(b"no picture")
-    ended = run(capsys, "train", config, "run.images=24", "data.most_broken=0.5", "--out", tmp_path / "run")
+    ended = run(capsys, "train", config, "run.images=24", "data.max_broken=0.5", "--out", tmp_path / "run")
     assert ended.code == 0
     assert ended.err.count("passed over") == 1 and "rain-0.png" in ended.err
     last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])

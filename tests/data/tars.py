@@ -1,4 +1,4 @@
-"""Small tars of captioned pictures, and the index beside them."""
+"""Small tars of captioned images, and the index beside them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from galip.data.shard_set import ShardSet
 from galip.data.shards import FORMAT, INDEX, RECORDS_SUFFIX, scan_tar
 
 
-def picture_bytes(number: int, kind: str = "png", size: tuple[int, int] = (8, 8)) -> bytes:
+def image_bytes(number: int, kind: str = "png", size: tuple[int, int] = (8, 8)) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", size, (number, 255 - number, 0)).save(file, kind)
     return file.getvalue()
@@ -33,9 +33,9 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> Path:
 
 
 def record(number: int) -> list[tuple[str, bytes]]:
-    """A picture of its own colour with two captions that say its number."""
-    captions = {"captions": [f"picture {number}", f"number {number}"]}
-    return [(f"{number:05d}.png", picture_bytes(number)), (f"{number:05d}.json", json.dumps(captions).encode())]
+    """An image of its own colour with two captions that say its number."""
+    captions = {"captions": [f"image {number}", f"number {number}"]}
+    return [(f"{number:05d}.png", image_bytes(number)), (f"{number:05d}.json", json.dumps(captions).encode())]
 
 
 def write_shards(folder: Path, per_shard: Iterable[int]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Plain folders of captioned pictures, in each layout, and what is wrong with them."""
+"""Plain folders of captioned images, in each layout, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import pytest
 from PIL import Image
 
 from galip.data.folder import CaptionedFolder
-from galip.data.protocol import BrokenRecordError, open_source
+from galip.data.open import open_source
+from galip.data.protocol import BrokenRecordError
 from galip.errors import GalipError
 
 
-def picture(path: Path, size: tuple[int, int] = (8, 8), colour: str = "red") -> None:
+def image(path: Path, size: tuple[int, int] = (8, 8), colour: str = "red") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
 
 
-def test_text_files_beside_pictures(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "deep" / "b.jpg")
-    picture(tmp_path / "uncaptioned.png")
+def test_text_files_beside_images(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    image(tmp_path / "deep" / "b.jpg")
+    image(tmp_path / "uncaptioned.png")
     (tmp_path / "a.txt").write_text("a red  square\n\nsecond &amp; last\n")
     (tmp_path / "deep" / "b.txt").write_text("b")
     folder = CaptionedFolder(tmp_path)
@@ -32,8 +33,8 @@ def test_text_files_beside_pictures(tmp_path: Path) -> None:
 
 def test_jsonl_and_csv(tmp_path: Path) -> None:
     for name in ("jsonl", "csv"):
-        picture(tmp_path / name / "a.png")
-        picture(tmp_path / name / "b.png")
+        image(tmp_path / name / "a.png")
+        image(tmp_path / name / "b.png")
     rows = [{"file_name": "a.png", "text": "one"}, {"file_name": "b.png", "captions": ["two", "two", "three"]}]
     (tmp_path / "jsonl" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     (tmp_path / "csv" / "captions.csv").write_text('file_name,caption\nb.png,two\na.png,"one, quoted"\nb.png,three\n')
@@ -44,12 +45,12 @@ def test_jsonl_and_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "no captioned picture"),
+        ({}, "no captioned image"),
         ({"metadata.jsonl": b'{"file_name": "gone.png", "text": "x"}\n'}, r"line 1: gone\.png is not in the folder"),
         ({"metadata.jsonl": b'{"text": "x"}\n'}, "line 1: not a row"),
         ({"metadata.jsonl": b"not json\n"}, "line 1: not a row"),
         ({"captions.csv": b"file,words\n"}, "must name the columns"),
-        ({"a.png": b"no picture", "a.txt": b"x"}, r"a\.png: not a readable picture"),
+        ({"a.png": b"no image", "a.txt": b"x"}, r"a\.png: not a readable image"),
         ({"a.png": b"", "a.txt": b"\xff\xfe"}, r"a\.txt: not UTF-8"),
     ],
 )
@@ -65,13 +66,13 @@ def test_a_missing_folder(tmp_path: Path) -> None:
         CaptionedFolder(tmp_path / "nowhere")
 
 
-def test_one_broken_picture_is_no_reason_to_refuse_a_folder(tmp_path: Path) -> None:
+def test_one_broken_image_is_no_reason_to_refuse_a_folder(tmp_path: Path) -> None:
     for name in "abc":
-        picture(tmp_path / f"{name}.png")
+        image(tmp_path / f"{name}.png")
         (tmp_path / f"{name}.txt").write_text(name)
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no image")
     folder = CaptionedFolder(tmp_path)
-    with pytest.raises(BrokenRecordError, match=r"b\.png: not a readable picture") as caught:
+    with pytest.raises(BrokenRecordError, match=r"b\.png: not a readable image") as caught:
         folder.read(1)
     assert (caught.value.name, caught.value.shard) == (str(tmp_path / "b.png"), None) == (folder.name_of(1), None)
     assert folder.read(2)[1] == ("c",)
@@ -79,7 +80,7 @@ def test_one_broken_picture_is_no_reason_to_refuse_a_folder(tmp_path: Path) -> N
 
 def test_captions_and_digest_of_a_folder(tmp_path: Path) -> None:
     for number in range(4):
-        picture(tmp_path / f"{number}.png")
+        image(tmp_path / f"{number}.png")
         (tmp_path / f"{number}.txt").write_text(f"caption {number}\nsame")
     folder = CaptionedFolder(tmp_path)
     assert folder.distinct_captions(8) == ["caption 0", "caption 1", "caption 2", "caption 3", "same"]
@@ -89,6 +90,6 @@ def test_captions_and_digest_of_a_folder(tmp_path: Path) -> None:
     assert CaptionedFolder(tmp_path).digest == digest
     (tmp_path / "1.txt").write_text("other")
     other = CaptionedFolder(tmp_path).digest
-    picture(tmp_path / "2.png", size=(90, 90))
+    image(tmp_path / "2.png", size=(90, 90))
     assert len({digest, other, CaptionedFolder(tmp_path).digest}) == 3
     assert isinstance(open_source(str(tmp_path)), CaptionedFolder)

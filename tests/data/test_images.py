@@ -1,4 +1,4 @@
-"""Decoding, scaling and cutting pictures."""
+"""Decoding, scaling and cutting images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from galip.data.images import as_array, decode_image, resize_and_crop
 from galip.data.protocol import BrokenRecordError
 
 
-def encoded(picture: Image.Image, kind: str, **options: object) -> io.BytesIO:
+def encoded(image: Image.Image, kind: str, **options: object) -> io.BytesIO:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file
 
 
@@ -29,7 +29,7 @@ def test_transparency_becomes_white_and_exif_turns(tmp_path: Path) -> None:
     assert decode_image(tmp_path / "turned.jpg", "turned.jpg").size == (3, 6)
 
 
-def test_every_kind_of_picture_becomes_rgb() -> None:
+def test_every_kind_of_image_becomes_rgb() -> None:
     palette = Image.new("P", (4, 4))
     palette.putpalette([255, 0, 0] * 256)
     see_through = encoded(palette, "png", transparency=0)
@@ -60,11 +60,11 @@ def test_an_alpha_channel_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [0, 10, 300, 900])
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
-def test_a_picture_that_ends_early_is_broken(kind: str, cut: int) -> None:
+def test_an_image_that_ends_early_is_broken(kind: str, cut: int) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8))
     content = encoded(noise, kind).getvalue()
     assert len(content) > cut
-    with pytest.raises(BrokenRecordError, match="the name: not a readable picture"):
+    with pytest.raises(BrokenRecordError, match="the name: not a readable image"):
         decode_image(io.BytesIO(content[:cut]), "the name")
 
 

@@ -14,17 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data.tars import number_in, picture_bytes, record, write_index, write_shards, write_tar
+from data.tars import image_bytes, number_in, record, write_index, write_shards, write_tar
 from PIL import Image
 
 from galip.data.loader import Loader
-from galip.data.protocol import Pictures, open_source
+from galip.data.open import open_source
+from galip.data.protocol import ImageSource
 from galip.data.samples import Batch
 from galip.data.streaming import StreamedShards
 from galip.errors import GalipError, InputError
 
 
-def make(source: Pictures | StreamedShards | Path | str, **options: object) -> Loader:
+def make(source: ImageSource | StreamedShards | Path | str, **options: object) -> Loader:
     arguments = {"run_seed": 5, "size": 8, "shorter_side": 8, "flip": True, "batch": 1} | options
     opened = open_source(str(source)) if isinstance(source, str | Path) else source
     return Loader(opened, **arguments)  # type: ignore[arg-type]
@@ -52,8 +53,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same twenty records as plain files."""
     path = tmp_path_factory.mktemp("folder")
     for number in range(20):
-        (path / f"{number:05d}.png").write_bytes(picture_bytes(number))
-        (path / f"{number:05d}.txt").write_text(f"picture {number}\nnumber {number}")
+        (path / f"{number:05d}.png").write_bytes(image_bytes(number))
+        (path / f"{number:05d}.txt").write_text(f"image {number}\nnumber {number}")
     return path
 
 
@@ -136,17 +137,17 @@ def test_captions_crops_and_flips_of_streams_follow_the_sample_number(tmp_path: 
 def test_broken_records_are_replaced_and_counted(tmp_path: Path, how: str, workers: int) -> None:
     for shard in range(2):
         records = [member for number in range(10 * shard, 10 * shard + 9) for member in record(number)]
-        bad = [(f"bad{shard}.png", b"no picture"), (f"bad{shard}.txt", b"never seen 999")]
+        bad = [(f"bad{shard}.png", b"no image"), (f"bad{shard}.txt", b"never seen 999")]
         write_tar(tmp_path / f"{shard}.tar", [*records[:6], *bad, *records[6:]])
     pattern = how.format(tmp_path / "{0..1}.tar")
-    loader = make(pattern, batch=4, workers=workers, most_broken=0.2)
+    loader = make(pattern, batch=4, workers=workers, max_broken=0.2)
     found = numbers(islice(loader, 15))
     assert set(found) == {*range(9), *range(10, 19)}
     assert loader.broken_count >= 4 and loader.visited == 60 + loader.broken_count
     assert sorted(name.split(":")[-1] for name in loader.broken) == ["bad0", "bad1"]
-    assert all("not a readable picture" in why for why in loader.broken.values())
-    with pytest.raises(GalipError, match=r"of \d+ pictures are broken, more than data.most_broken=0.05 .*bad\d: not a"):
-        list(islice(make(pattern, batch=4, workers=workers, most_broken=0.05), 200))
+    assert all("not a readable image" in why for why in loader.broken.values())
+    with pytest.raises(GalipError, match=r"of \d+ images are broken, more than data.max_broken=0.05 .*bad\d: not a"):
+        list(islice(make(pattern, batch=4, workers=workers, max_broken=0.05), 200))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -163,9 +164,9 @@ def test_a_broken_shard_is_named_and_the_run_goes_on_up_to_the_limit(tmp_path: P
             found = Counter(numbers(islice(loader, 24)))
             assert set(found) == {*range(5), *range(10, 20)}
             assert [Path(name).name for name in loader.broken_shards] == ["1.tar"] and loader.broken_count == 0
-    with pytest.raises(GalipError, match=r"2 shards are broken, more than data.most_broken_shards=1 .*[12]\.tar: "):
+    with pytest.raises(GalipError, match=r"2 shards are broken, more than data.max_broken_shards=1 .*[12]\.tar: "):
         list(islice(make(pattern, batch=5, workers=workers), 100))
-    list(islice(make(pattern, batch=5, workers=workers, most_broken_shards=2), 10))
+    list(islice(make(pattern, batch=5, workers=workers, max_broken_shards=2), 10))
 
 
 def test_a_shard_that_breaks_on_the_way_comes_back_from_a_worker(tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def test_fewer_streamed_shards_than_workers_is_an_error(shards: Path, world: int
 def test_nothing_readable_is_an_error_not_a_hang(tmp_path: Path, how: str, workers: int) -> None:
     tar = write_tar(tmp_path / "x.tar", [m for n in range(3) for m in [(f"{n}.png", b""), (f"{n}.txt", b"a")]])
     with pytest.raises(GalipError, match="can be read|cannot be read"):
-        next(iter(make(how.format(tar), workers=workers, most_broken=1.0)))
+        next(iter(make(how.format(tar), workers=workers, max_broken=1.0)))
 
 
 def test_a_process_that_is_through_its_shards_first_goes_on(tmp_path: Path) -> None:
@@ -242,8 +243,8 @@ def test_workers_leave_the_random_state_alone(shards: Path) -> None:
 def test_weighted_records_whoever_reads_and_wherever_begun(tmp_path: Path, workers: int) -> None:
     members = []
     for number in range(8):
-        fields = {"captions": [f"picture {number}"]} | ({"weight": 5} if number == 3 else {})
-        members += [(f"{number}.png", picture_bytes(number)), (f"{number}.json", json.dumps(fields).encode())]
+        fields = {"captions": [f"image {number}"]} | ({"weight": 5} if number == 3 else {})
+        members += [(f"{number}.png", image_bytes(number)), (f"{number}.json", json.dumps(fields).encode())]
     write_tar(tmp_path / "a.tar", members)
     alone = numbers(islice(make(tmp_path, weighted=True), 24))
     assert 10 <= Counter(alone)[3] == max(Counter(alone).values())

@@ -9,10 +9,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from data.tars import picture_bytes, read_in_child, record, write_index, write_shards, write_tar
+from data.tars import image_bytes, read_in_child, record, write_index, write_shards, write_tar
 
 from galip.data import shard_set
-from galip.data.protocol import BrokenRecordError, open_source
+from galip.data.open import open_source
+from galip.data.protocol import BrokenRecordError
 from galip.data.shard_set import ShardSet
 from galip.data.shards import captions_of, clean_captions, scan_tar
 from galip.errors import GalipError
@@ -20,26 +21,26 @@ from galip.errors import GalipError
 
 def test_scanning_finds_records_as_webdataset_groups_them(tmp_path: Path) -> None:
     members = {
-        "a.JPG": b"picture of a",
+        "a.JPG": b"image of a",
         "a.txt": b"one\ntwo",
         "lonely.png": b"x" * 700,
         "deep/b.txt": b"three",
-        "deep/b.webp": b"picture of b",
+        "deep/b.webp": b"image of b",
         "__meta__/c.jpg": b"",
         "__meta__/c.txt": b"",
         "d.json": b'{"caption": "metadata"}',
         "d.txt": b"four",
-        "d.jpeg": b"picture of d",
-        "words.txt": b"no picture",
+        "d.jpeg": b"image of d",
+        "words.txt": b"no image",
         "e.mask.png": b"",
     }
     tar = write_tar(tmp_path / "a.tar", members.items())
     content, places = tar.read_bytes(), scan_tar(tar)
     members_of = [(content[p.image_offset :][: p.image_size], content[p.text_offset :][: p.text_size]) for p in places]
     assert [(p.key, p.image_suffix, p.text_suffix, *found) for p, found in zip(places, members_of, strict=True)] == [
-        ("a", "jpg", "txt", b"picture of a", b"one\ntwo"),
-        ("deep/b", "webp", "txt", b"picture of b", b"three"),
-        ("d", "jpeg", "txt", b"picture of d", b"four"),
+        ("a", "jpg", "txt", b"image of a", b"one\ntwo"),
+        ("deep/b", "webp", "txt", b"image of b", b"three"),
+        ("d", "jpeg", "txt", b"image of d", b"four"),
     ]
 
 
@@ -86,12 +87,12 @@ def test_cleaning_drops_what_is_no_caption() -> None:
 def contents(source: ShardSet) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
     found = []
     for number in range(len(source)):
-        picture, captions = source.read(number)
-        found.append((picture.getpixel((0, 0)), captions))
+        image, captions = source.read(number)
+        found.append((image.getpixel((0, 0)), captions))
     return found
 
 
-EXPECTED = [((n, 255 - n, 0), (f"picture {n}", f"number {n}")) for n in range(7)]
+EXPECTED = [((n, 255 - n, 0), (f"image {n}", f"number {n}")) for n in range(7)]
 
 
 def test_every_way_to_name_local_shards_gives_the_same_records(tmp_path: Path) -> None:
@@ -126,9 +127,9 @@ def test_captions_are_listed_where_they_are_few(tmp_path: Path) -> None:
         if indexed:
             write_index(tmp_path)
         source = open_source(str(tmp_path))
-        assert source.distinct_captions(10) == sorted(f"{w} {n}" for n in range(5) for w in ("number", "picture"))
+        assert source.distinct_captions(10) == sorted(f"{w} {n}" for n in range(5) for w in ("number", "image"))
         assert source.distinct_captions(9) is None
-        assert source.some_captions(2) == ["picture 0", "picture 2"]
+        assert source.some_captions(2) == ["image 0", "image 2"]
         assert len(source.some_captions(99)) == 5
 
 
@@ -143,35 +144,35 @@ def test_other_processes_read_beside_this_one(tmp_path: Path, method: str) -> No
     child.start()
     here = [source.read(number)[1][0] for number in [1, 5] * 50]
     assert answers.poll(120), "the other process has not answered"
-    assert answers.recv() == ["picture 0", "picture 6"] * 50
+    assert answers.recv() == ["image 0", "image 6"] * 50
     child.join()
-    assert here == ["picture 1", "picture 5"] * 50
+    assert here == ["image 1", "image 5"] * 50
 
 
 def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_set, "_OPEN_FILES", 2)
     write_shards(tmp_path, [1] * 5)
     source = ShardSet(sorted(tmp_path.glob("*.tar")))
-    assert [source.read(n % 5)[1][0] for n in range(12)] == [f"picture {n % 5}" for n in range(12)]
+    assert [source.read(n % 5)[1][0] for n in range(12)] == [f"image {n % 5}" for n in range(12)]
     assert len(source._files) == 2
     assert contents(pickle.loads(pickle.dumps(source))) == EXPECTED[:5]
 
 
 def test_broken_records_say_what_is_wrong(tmp_path: Path) -> None:
     members = [
-        *[("a.png", b"no picture"), ("a.txt", b"a")],
-        *[("b.png", picture_bytes(1)), ("b.txt", b" \n")],
-        *[("c.png", picture_bytes(2)), ("c.json", b"{")],
+        *[("a.png", b"no image"), ("a.txt", b"a")],
+        *[("b.png", image_bytes(1)), ("b.txt", b" \n")],
+        *[("c.png", image_bytes(2)), ("c.json", b"{")],
         *record(3),
     ]
     tar = write_tar(tmp_path / "x.tar", members)
     source = ShardSet([tar])
-    for number, why in enumerate(["not a readable picture .unknown format", "no caption", "not JSON"]):
+    for number, why in enumerate(["not a readable image .unknown format", "no caption", "not JSON"]):
         with pytest.raises(BrokenRecordError, match=why) as caught:
             source.read(number)
         assert caught.value.name == f"{tar}:{'abc'[number]}" and caught.value.shard is None
-    assert source.read(3)[1] == ("picture 3", "number 3")
-    assert source.distinct_captions(100) == ["a", "number 3", "picture 3"]
+    assert source.read(3)[1] == ("image 3", "number 3")
+    assert source.distinct_captions(100) == ["a", "image 3", "number 3"]
 
 
 @pytest.mark.parametrize("indexed", [True, False])
@@ -191,7 +192,7 @@ def test_a_broken_shard_is_named_and_the_others_are_read(tmp_path: Path, indexed
         with pytest.raises(BrokenRecordError, match="No such file" if gone else "1500 bytes instead of") as caught:
             source.read(2)
         assert caught.value.shard == str(tars[1])
-    assert source.read(len(source) - 1)[1] == ("picture 5", "number 5")
+    assert source.read(len(source) - 1)[1] == ("image 5", "number 5")
 
 
 def test_a_shard_that_breaks_during_the_run(tmp_path: Path) -> None:
@@ -211,8 +212,8 @@ def test_a_shard_that_breaks_during_the_run(tmp_path: Path) -> None:
         ("nowhere.tar", "no such file"),
         ("nothing-*.tar", "no file matches"),
         ("nothing-{0..3}.tar", "no file matches"),
-        ("words.tar", "no captioned picture in its tars; a record is"),
-        ("no-tar.tar", "no captioned picture in its tars .*no-tar.tar: no whole, uncompressed tar"),
+        ("words.tar", "no captioned image in its tars; a record is"),
+        ("no-tar.tar", "no captioned image in its tars .*no-tar.tar: no whole, uncompressed tar"),
         ("prepared", "its shards are in train, validation; name one, e.g. .*prepared.train"),
         ("newer", "of the format 'galip-shards-9'"),
         ("odd", "no index of shards"),

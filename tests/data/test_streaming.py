@@ -13,9 +13,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from data.tars import number_in, picture_bytes, write_shards, write_tar
+from data.tars import image_bytes, number_in, write_shards, write_tar
 
-from galip.data.protocol import BrokenRecordError, open_source
+from galip.data.open import open_source
+from galip.data.protocol import BrokenRecordError
 from galip.data.streaming import StreamedShards
 from galip.errors import GalipError
 
@@ -83,7 +84,7 @@ def test_commands_web_addresses_and_buckets_give_the_same_records(tmp_path: Path
         records = list(source.epoch("0", 0, note=broken.append))
         assert len(source.urls) == 7 and broken == []
         assert sorted(numbers(iter(records))) == list(range(28))
-        assert all(record.image == picture_bytes(number_in(record.captions[0])) for record in records)
+        assert all(record.image == image_bytes(number_in(record.captions[0])) for record in records)
     assert len({stream(pattern).digest for pattern in patterns}) == len(patterns)
     memory.rm("/reading-test", recursive=True)
 
@@ -131,7 +132,7 @@ def test_broken_records_are_noted_and_passed_over(tmp_path: Path) -> None:
         *[("a.png", b""), ("a.txt", b" ")],
         *[("b.png", b""), ("b.json", b"{")],
         *[("lonely.png", b""), ("words.txt", b"")],
-        *[("c.jpg", b"picture"), ("c.txt", b"caption 1\ncaption 1"), ("c.json", b'{"caption": "metadata"}')],
+        *[("c.jpg", b"image"), ("c.txt", b"caption 1\ncaption 1"), ("c.json", b'{"caption": "metadata"}')],
     ]
     tar = write_tar(tmp_path / "x.tar", members)
     found, notes = epoch_with_notes(f"file:{tar}")
@@ -142,16 +143,16 @@ def test_broken_records_are_noted_and_passed_over(tmp_path: Path) -> None:
 
 def test_a_share_without_a_record_is_an_error_not_a_hang(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "x.tar", [("a.txt", json.dumps("").encode())])
-    with pytest.raises(GalipError, match="no captioned picture in share 0 of 1"):
+    with pytest.raises(GalipError, match="no captioned image in share 0 of 1"):
         next(stream(f"file:{tar}").forever("0"))
 
 
 def test_captions_of_a_stream_come_from_its_beginning(shards: str, tmp_path: Path) -> None:
     source = stream(shards)
-    assert source.some_captions(4) == [f"picture {number}" for number in range(4)]
+    assert source.some_captions(4) == [f"image {number}" for number in range(4)]
     assert source.distinct_captions(10**9) is None and not source.broken_shards and not source.skipped
     assert len(source.some_captions(99)) == 28
-    with pytest.raises(GalipError, match="no captioned picture in its first shards .*No such file"):
+    with pytest.raises(GalipError, match="no captioned image in its first shards .*No such file"):
         stream(f"file:{tmp_path}/gone-{{0..9999}}.tar").some_captions(1)
 
 
@@ -170,7 +171,7 @@ def test_what_cannot_be_streamed_is_named(pattern: str, message: str) -> None:
 
 def test_a_missing_package_is_named() -> None:
     for package, pattern in (("webdataset", "pipe:true"), ("braceexpand", "x-{0..1}.tar")):
-        program = f"import sys; sys.modules[{package!r}] = None\nfrom galip.data.protocol import open_source\n"
+        program = f"import sys; sys.modules[{package!r}] = None\nfrom galip.data.open import open_source\n"
         program += f"try: open_source({pattern!r})\nexcept Exception as error: print(type(error).__name__, error)"
         answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
         assert answer.startswith(f"GalipError {pattern}: ") and f"package {package}; pip install" in answer

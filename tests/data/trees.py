@@ -1,4 +1,4 @@
-"""Small pictures, and the records of prepared shards."""
+"""Small images, and the records of prepared shards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Found:
     fields: dict[str, Any]
 
     @property
-    def picture(self) -> Image.Image:
+    def image(self) -> Image.Image:
         return Image.open(io.BytesIO(self.content))
 
     @property
@@ -32,14 +32,14 @@ class Found:
         return self.fields["captions"]
 
 
-def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def noise(number: int, size: tuple[int, int] = (40, 30), kind: str = "JPEG") -> bytes:
-    """A picture that no compression makes small, another for each number."""
+    """An image that no compression makes small, another for each number."""
     pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return encoded(Image.fromarray(pixels), kind)
 

@@ -19,7 +19,7 @@ SIZE = (160, 120)
 
 
 def ramp() -> Image.Image:
-    """A picture that says where a pixel is: red is x, green is y; smooth, so that JPEG keeps it to a level or two."""
+    """An image that says where a pixel is: red is x, green is y; smooth, so that JPEG keeps it to a level or two."""
     x, y = np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))
     return Image.fromarray(np.stack([x, y, 0 * x], axis=-1).astype(np.uint8))
 

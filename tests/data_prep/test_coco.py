@@ -18,7 +18,7 @@ WRITING = WritingOptions()
 
 
 def part(root: Path, name: str, year: str, ids: list[int]) -> tuple[Path, Path]:
-    """Pictures and captions of one part: five of each picture, in no order, as in COCO's files."""
+    """Images and captions of one part: five of each image, in no order, as in COCO's files."""
     prefix = f"COCO_{name}2014_" if year == "2014" else ""
     images = [
         {"license": 3, "file_name": f"{prefix}{id_:012d}.jpg", "height": 30, "width": 40, "id": id_} for id_ in ids
@@ -67,7 +67,7 @@ def test_a_share_for_validation_where_cocos_own_is_not_given(tmp_path: Path) -> 
     assert len(ids[1]) == 2 and ids[0] | ids[1] == set(range(1, 11)) and not ids[0] & ids[1]
 
 
-def test_missing_pictures_and_captions_are_counted(tmp_path: Path) -> None:
+def test_missing_images_and_captions_are_counted(tmp_path: Path) -> None:
     images, annotations = part(tmp_path, "train", "2017", [1, 2, 3])
     content = json.loads(annotations.read_text())
     content["annotations"] = [row for row in content["annotations"] if row["image_id"] != 2]

@@ -44,12 +44,12 @@ def test_birds_are_cut_out_and_split_as_cub_says(tmp_path: Path) -> None:
         (third, (0, 10, 135, 120)),
     ]
     for record, (left, upper, right, lower) in expected:
-        assert record.picture.size == (right - left, lower - upper)
+        assert record.image.size == (right - left, lower - upper)
         for corner, colour in (
             ((0, 0), (left, upper)),
             ((right - left - 1, lower - upper - 1), (right - 1, lower - 1)),
         ):
-            shown = record.picture.getpixel(corner)
+            shown = record.image.getpixel(corner)
             assert isinstance(shown, tuple)
             assert abs(shown[0] - colour[0]) <= 3 and abs(shown[1] - colour[1]) <= 3
     assert first.captions == [f"this bird is number {number} of 001" for number in range(10)]
@@ -70,7 +70,7 @@ def test_the_split_by_classes(tmp_path: Path) -> None:
     }
 
 
-def test_birds_without_captions_or_pictures_are_counted(tmp_path: Path) -> None:
+def test_birds_without_captions_or_images_are_counted(tmp_path: Path) -> None:
     root, texts = write_cub(tmp_path / "CUB_200_2011"), write_texts(tmp_path / "text")
     (texts / f"{BIRDS[0]}.txt").unlink()
     (root / "images" / f"{BIRDS[1]}.jpg").unlink()
@@ -93,14 +93,14 @@ def test_a_box_outside_is_counted(tmp_path: Path) -> None:
     root, texts = write_cub(tmp_path / "CUB_200_2011"), write_texts(tmp_path / "text")
     put(root / "bounding_boxes.txt", f"1 {SIZE[0] + 100}.0 0 10 10\n2 0 0 9 9\n3 0 0 9 9\n")
     report = prepare(cub(root, texts, WRITING), tmp_path / "out", WRITING)
-    assert report["skipped"] == {"box outside the picture": {"count": 1, "examples": [f"{BIRDS[0]}.jpg"]}}
+    assert report["skipped"] == {"box outside the image": {"count": 1, "examples": [f"{BIRDS[0]}.jpg"]}}
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("bounding_boxes.txt", "1 0 0 9 9\n", "bounding_boxes.txt: it holds no box of picture 2"),
-        ("bounding_boxes.txt", "1 0 0 9\n", "the box of picture 1 is '0 0 9', not four numbers"),
+        ("bounding_boxes.txt", "1 0 0 9 9\n", "bounding_boxes.txt: it holds no box of image 2"),
+        ("bounding_boxes.txt", "1 0 0 9\n", "the box of image 1 is '0 0 9', not four numbers"),
         ("images.txt", "1 a.jpg\n2\n", "images.txt, line 2"),
         ("images.txt", None, "images.txt: cannot be read"),
     ],

@@ -28,7 +28,7 @@ def test_birds(tmp_path: Path) -> None:
     prepare(dfgan(root, WRITING), tmp_path / "out", WRITING)
     found = records_of(tmp_path / "out" / "train")
     assert [record.fields["file"] for record in found] == [f"{BIRDS[2]}.jpg", f"{BIRDS[0]}.jpg"]
-    assert [record.picture.size for record in found] == [(135, 110), (48, 48)]
+    assert [record.image.size for record in found] == [(135, 110), (48, 48)]
     assert len(found[0].captions) == 10
     # The same records as from CUB's own files with these lists.
     prepare(cub(root / "CUB_200_2011", root / "text", WRITING, root), tmp_path / "cub", WRITING)

@@ -18,7 +18,7 @@ WRITING = WritingOptions()
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     root = tmp_path / "in"
     for number, name in enumerate(("a.jpg", "sub/b.jpg", "c.jpg")):
         put(root / name, noise(number))
@@ -30,24 +30,24 @@ def captions_by_file(root: Path, out: Path) -> dict[str, list[str]]:
     return {record.fields["file"]: record.captions for record in records_of(out / "train")}
 
 
-def test_text_files(pictures: Path, tmp_path: Path) -> None:
+def test_text_files(images: Path, tmp_path: Path) -> None:
     for name in ("a", "sub/b", "c"):
-        put(pictures / f"{name}.txt", f"a picture {name}\n\nsecond\n")
-    found = captions_by_file(pictures, tmp_path / "out")
-    assert found == {f"{name}.jpg": [f"a picture {name}", "second"] for name in ("a", "c", "sub/b")}
+        put(images / f"{name}.txt", f"an image {name}\n\nsecond\n")
+    found = captions_by_file(images, tmp_path / "out")
+    assert found == {f"{name}.jpg": [f"an image {name}", "second"] for name in ("a", "c", "sub/b")}
     # Training sees the same in the folder itself.
-    plain = CaptionedFolder(pictures).records
-    assert {str(r.path.relative_to(pictures)): list(r.captions) for r in plain} == found
+    plain = CaptionedFolder(images).records
+    assert {str(r.path.relative_to(images)): list(r.captions) for r in plain} == found
 
 
-def test_metadata_jsonl_keeps_other_values(pictures: Path, tmp_path: Path) -> None:
+def test_metadata_jsonl_keeps_other_values(images: Path, tmp_path: Path) -> None:
     rows = [
         {"file_name": "a.jpg", "captions": ["one", "two"], "style": "flat", "tags": [1, 2]},
         {"file_name": "sub/b.jpg", "text": "single"},
         {"file_name": "gone.jpg", "captions": ["missing"]},
     ]
-    put(pictures / "metadata.jsonl", "\n".join(map(json.dumps, rows)) + "\n\n")
-    report = prepare(folder(pictures, WRITING), tmp_path / "out", WRITING)
+    put(images / "metadata.jsonl", "\n".join(map(json.dumps, rows)) + "\n\n")
+    report = prepare(folder(images, WRITING), tmp_path / "out", WRITING)
     first, second = records_of(tmp_path / "out" / "train")
     assert first.fields == {"captions": ["one", "two"], "file": "a.jpg", "style": "flat", "tags": [1, 2]}
     assert (second.fields, second.content) == ({"captions": ["single"], "file": "sub/b.jpg"}, noise(1))
@@ -57,12 +57,12 @@ def test_metadata_jsonl_keeps_other_values(pictures: Path, tmp_path: Path) -> No
     }
 
 
-def test_captions_csv(pictures: Path, tmp_path: Path) -> None:
+def test_captions_csv(images: Path, tmp_path: Path) -> None:
     put(
-        pictures / "captions.csv",
+        images / "captions.csv",
         '\ufefffile_name,caption\na.jpg,"one, with a comma"\nsub/b.jpg,b\na.jpg,two\nc.jpg,\n',
     )
-    found = captions_by_file(pictures, tmp_path / "out")
+    found = captions_by_file(images, tmp_path / "out")
     assert found == {"a.jpg": ["one, with a comma", "two"], "sub/b.jpg": ["b"]}
 
 
@@ -74,14 +74,14 @@ def test_captions_csv(pictures: Path, tmp_path: Path) -> None:
         ("captions.csv", "name,caption\n", "captions.csv: the first line must name the columns"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_named(pictures: Path, name: str, content: str, message: str) -> None:
-    put(pictures / name, content)
+def test_a_table_that_cannot_be_read_is_named(images: Path, name: str, content: str, message: str) -> None:
+    put(images / name, content)
     with pytest.raises(GalipError, match=message):
-        folder(pictures, WRITING)
+        folder(images, WRITING)
 
 
 def test_no_folder_and_an_empty_one(tmp_path: Path) -> None:
     with pytest.raises(GalipError, match="nowhere: no such folder"):
         folder(tmp_path / "nowhere", WRITING)
-    with pytest.raises(GalipError, match="no picture is listed there"):
+    with pytest.raises(GalipError, match="no image is listed there"):
         folder(tmp_path, WRITING)

@@ -54,7 +54,7 @@ def test_a_file_is_cut_at_groups_of_rows(tmp_path: Path) -> None:
     assert [record.content for record in found] == [noise(number) for number in range(12)]
     # A block gives the same rows in another process.
     again = [item for block in pickle.loads(pickle.dumps(source.blocks)) for item in block.items()]
-    assert [item.picture for item in again if isinstance(item, Item)] == [noise(number) for number in range(12)]
+    assert [item.image for item in again if isinstance(item, Item)] == [noise(number) for number in range(12)]
 
 
 def test_a_folder_has_its_splits_by_name(tmp_path: Path) -> None:
@@ -85,10 +85,10 @@ def test_columns_of_other_names_and_kinds(tmp_path: Path) -> None:
     assert [(record.captions, record.content) for record in found] == [(["one", "two"], noise(0)), (["five"], noise(4))]
     assert {reason: skipped["count"] for reason, skipped in report["skipped"].items()} == {
         "no caption": 1,
-        "no picture in the row": 1,
+        "no image in the row": 1,
         "unreadable": 1,
     }
-    # The hub's own type of pictures.
+    # The hub's own type of images.
     features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
     table = {name: values for name, values in rows(range(3)).items() if name != "id"}
     datasets.Dataset.from_dict(table, features=features).to_parquet(tmp_path / "typed.parquet")

@@ -20,7 +20,7 @@ from galip.errors import GalipError
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Four pictures; one has two captions."""
+    """Four images; one has two captions."""
     root = tmp_path / "in"
     for number, size in enumerate(((300, 256), (300, 255), (100, 400), (512, 512))):
         put(root / f"{number}.png", encoded(Image.new("RGB", size, (number, 0, 0))))
@@ -68,9 +68,9 @@ def test_a_plain_folder_and_its_shards_are_the_same(root: Path, tmp_path: Path) 
 def test_splits_are_told_apart(tmp_path: Path) -> None:
     out = prepared(captioned(tmp_path / "in", 10), tmp_path / "out", validation=0.3)
     found = inspect(out)
-    assert {name: facts.pictures for name, facts in found.items()} == {"train": 7, "validation": 3}
+    assert {name: facts.images for name, facts in found.items()} == {"train": 7, "validation": 3}
     lines = list(described(found))
-    assert "train: 7 pictures, 7 captions" in lines and "validation: 3 pictures, 3 captions" in lines
+    assert "train: 7 images, 7 captions" in lines and "validation: 3 images, 3 captions" in lines
 
 
 def test_broken_records_of_a_folder_are_listed_in_order(root: Path) -> None:
@@ -78,11 +78,11 @@ def test_broken_records_of_a_folder_are_listed_in_order(root: Path) -> None:
         put(root / f"z{number}.jpg", b"nothing")
         put(root / f"z{number}.txt", "nothing")
     put(root / "z600.txt", "  ")
-    put(root / "alone.txt", "no picture")
+    put(root / "alone.txt", "no image")
     (alone, *others) = inspect(root, workers=2)["in"].broken
-    assert alone == "alone.txt: caption file without a picture"
+    assert alone == "alone.txt: caption file without an image"
     assert others[100] == "z600.jpg: no caption"
-    assert others[299].startswith("z799.jpg: not a readable picture")
+    assert others[299].startswith("z799.jpg: not a readable image")
     assert [line.partition(".")[0] for line in others] == [f"z{number}" for number in range(500, 800)]
     lines = list(described(inspect(root)))
     assert "  broken records: 301" in lines and lines[-1] == "    ... (--json lists them all)"
@@ -102,15 +102,15 @@ def test_damage_to_shards_is_found(tmp_path: Path) -> None:
     assert "sha256" in facts.damaged[tars[0].name] and "unreadable" in facts.damaged[tars[1].name]
     assert len(facts.broken) == 1 and place[0] in facts.broken[0]
     assert facts.verified == len(tars) - 2 and facts.broken_count == 3
-    assert facts.pictures >= whole
+    assert facts.images >= whole
 
 
 def test_foreign_tars(tmp_path: Path) -> None:
     members = [("1.jpg", noise(1)), ("1.txt", b"one"), ("2.jpg", noise(2)), ("3.jpg", b"x"), ("3.txt", b"three")]
     tar = write_tar(tmp_path / "00000.tar", members)
     facts = inspect(tar)["00000.tar"]
-    assert facts.pictures == 1
-    assert facts.broken[0] == "00000.tar: 2: no caption file" and "3: not a readable picture" in facts.broken[1]
+    assert facts.images == 1
+    assert facts.broken[0] == "00000.tar: 2: no caption file" and "3: not a readable image" in facts.broken[1]
     put(tmp_path / "00001.tar", tar.read_bytes()[:3000])
     assert "no whole" in inspect(tmp_path)[tmp_path.name].damaged["00001.tar"]
 
@@ -125,7 +125,7 @@ def test_the_contact_sheet(root: Path, tmp_path: Path) -> None:
     assert colours is not None and {(number, 0, 0) for number in range(4)} <= {colour for _, colour in colours}
     put(tmp_path / "only" / "bad.png", b"nothing")
     put(tmp_path / "only" / "bad.txt", "bad")
-    with pytest.raises(GalipError, match="no picture for the contact sheet can be read"):
+    with pytest.raises(GalipError, match="no image for the contact sheet can be read"):
         write_sheet(tmp_path / "only", tmp_path / "other.png")
 
 

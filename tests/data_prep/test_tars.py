@@ -10,10 +10,10 @@ from data.tars import write_tar
 from data.trees import encoded, files_of, noise, put, records_of
 from PIL import Image
 
-from galip.data.protocol import open_source
+from galip.data.open import open_source
 from galip.data.shards import INDEX
 from galip.data_prep.base import WritingOptions
-from galip.data_prep.encoding import PictureOptions
+from galip.data_prep.encoding import ImageOptions
 from galip.data_prep.indexing import index_in_place
 from galip.data_prep.tars import tars
 from galip.data_prep.unfinished import FOLDER
@@ -24,7 +24,7 @@ WRITING = WritingOptions()
 
 
 def downloaded(root: Path, shards: dict[int, list[int]]) -> Path:
-    """What `img2dataset --output_format webdataset` leaves: tars, statistics; numbers of pictures by shard."""
+    """What `img2dataset --output_format webdataset` leaves: tars, statistics; numbers of images by shard."""
     for shard, numbers in shards.items():
         members = []
         for number in numbers:
@@ -102,7 +102,7 @@ def test_validation_takes_whole_tars_or_another_folder(tmp_path: Path) -> None:
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     root = broken(tmp_path / "in")
-    writing = WritingOptions(pictures=PictureOptions(min_side=8))
+    writing = WritingOptions(images=ImageOptions(min_side=8))
     report = prepare(tars("cc3m", root, writing), tmp_path / "out", writing)
     assert report["skipped"] == SKIPPED
     assert report["splits"]["train"]["records"] == 2
@@ -111,9 +111,9 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
 def test_in_place(tmp_path: Path) -> None:
     root = broken(tmp_path / "in")
     before = files_of(root)
-    writing = WritingOptions(pictures=PictureOptions(min_side=8))
+    writing = WritingOptions(images=ImageOptions(min_side=8))
     source = tars("cc3m", root, writing, in_place=True)
-    report = index_in_place(source, root, writing.pictures)
+    report = index_in_place(source, root, writing.images)
     assert report["skipped"] == SKIPPED
     added = {"index.json", "report.json", "00000.records.json"}
     assert files_of(root).keys() == before.keys() | added
@@ -124,13 +124,13 @@ def test_in_place(tmp_path: Path) -> None:
     assert [reader.read(number)[1] for number in range(len(reader))] == [("caption 000000000",), ("caption 000000001",)]
     # Once more: nothing to do. Something else: an error.
     times = {path: path.stat().st_mtime_ns for path in root.iterdir()}
-    assert index_in_place(source, root, writing.pictures) == report
+    assert index_in_place(source, root, writing.images) == report
     assert times == {path: path.stat().st_mtime_ns for path in root.iterdir()}
     with pytest.raises(GalipError, match="other options, min side 8 instead of min side 1"):
-        index_in_place(tars("cc3m", root, WRITING, in_place=True), root, WRITING.pictures)
+        index_in_place(tars("cc3m", root, WRITING, in_place=True), root, WRITING.images)
     downloaded(root, {7: [1]})
-    with pytest.raises(GalipError, match="other pictures or captions than are there now"):
-        index_in_place(tars("cc3m", root, writing, in_place=True), root, writing.pictures)
+    with pytest.raises(GalipError, match="other images or captions than are there now"):
+        index_in_place(tars("cc3m", root, writing, in_place=True), root, writing.images)
 
 
 def test_in_place_goes_on_where_it_was_and_workers_do_not_matter(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_in_place_goes_on_where_it_was_and_workers_do_not_matter(tmp_path: Path)
         root = downloaded(tmp_path / str(workers), {shard: [shard, shard + 1] for shard in range(4)})
         source = tars("cc12m", root, WRITING, in_place=True)
         if begun:  # as after a kill: two tars are done, the file of the third is half written
-            index_in_place(source, root, WRITING.pictures)
+            index_in_place(source, root, WRITING.images)
             done = {name: (root / name).read_bytes() for name in ("00000.records.json", "00001.records.json")}
             report = json.loads((root / "report.json").read_text())
             shards = json.loads((root / INDEX).read_text())["shards"]
@@ -153,7 +153,7 @@ def test_in_place_goes_on_where_it_was_and_workers_do_not_matter(tmp_path: Path)
                 tally = {"skipped": {}, "kept": 2, "encoded": 0, "captions_dropped": 0}
                 record = {"shards": {"train": [shards[number]]}, "tally": tally}
                 put(root / FOLDER / f"{number:05d}.json", json.dumps(record))
-        index_in_place(source, root, WRITING.pictures, workers)
+        index_in_place(source, root, WRITING.images, workers)
         results.append(files_of(root))
     assert results[0] == results[1]
 
@@ -163,7 +163,7 @@ def test_contradictions_and_what_is_missing(tmp_path: Path) -> None:
     for writing in (
         WritingOptions(validation=0.1),
         WritingOptions(shard_mb=1),
-        WritingOptions(pictures=PictureOptions(64)),
+        WritingOptions(images=ImageOptions(64)),
     ):
         with pytest.raises(InputError, match="--in-place leaves the tars as they are"):
             tars("cc3m", root, writing, in_place=True)
@@ -174,6 +174,6 @@ def test_contradictions_and_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(GalipError, match="no .tar in it; run img2dataset with --output_format webdataset"):
         tars("cc3m", tmp_path, WRITING)
     put(tmp_path / "bad" / "00000.tar", b"x" * 2000)
-    with pytest.raises(GalipError, match=r"cc3m: none of its pictures can be used.*unreadable tar: 1 \(00000.tar\)"):
-        index_in_place(tars("cc3m", tmp_path / "bad", WRITING, in_place=True), tmp_path / "bad", WRITING.pictures)
+    with pytest.raises(GalipError, match=r"cc3m: none of its images can be used.*unreadable tar: 1 \(00000.tar\)"):
+        index_in_place(tars("cc3m", tmp_path / "bad", WRITING, in_place=True), tmp_path / "bad", WRITING.images)
     assert list(files_of(tmp_path / "bad")) == ["00000.tar"]

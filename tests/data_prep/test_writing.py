@@ -19,10 +19,10 @@ from data.trees import captioned, encoded, files_of, noise, put, records_of
 from filelock import FileLock
 from PIL import Image
 
-from galip.data.protocol import open_source
+from galip.data.open import open_source
 from galip.data.shards import INDEX, scan_tar
 from galip.data_prep.base import Item, WritingOptions, choose, key_of, listed
-from galip.data_prep.encoding import PictureOptions
+from galip.data_prep.encoding import ImageOptions
 from galip.data_prep.folder import folder
 from galip.data_prep.parallel import Tick, work_on
 from galip.data_prep.report import EXAMPLES
@@ -82,7 +82,7 @@ def test_training_and_webdataset_read_them(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "out" / "train"))
     read = [source.read(number) for number in range(len(source))]
     assert [captions for _, captions in read] == [(f"noise number {number}",) for number in range(7)]
-    assert all(picture.size == (40, 30) for picture, _ in read)
+    assert all(image.size == (40, 30) for image, _ in read)
     tars = [str(tar) for tar in sorted((tmp_path / "out" / "train").glob("*.tar"))]
     samples = list(webdataset.WebDataset(tars, shardshuffle=False))
     assert [sample["jpg"] for sample in samples] == [noise(number) for number in range(7)]
@@ -94,20 +94,20 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     for number in range(EXAMPLES + 5):
         put(root / f"silent-{number:02d}.png", noise(number, kind="PNG"))
     put(root / "cut.jpg", noise(5)[:-300])
-    put(root / "cut.txt", "a cut picture")
+    put(root / "cut.txt", "a cut image")
     put(root / "tiny.png", encoded(Image.new("RGB", (40, 5))))
-    put(root / "tiny.txt", "a tiny picture")
+    put(root / "tiny.txt", "a tiny image")
     put(root / "blank.png", noise(6, kind="PNG"))
     put(root / "blank.txt", " \n\x07\n")
     put(root / "latin.png", noise(7, kind="PNG"))
     put(root / "latin.txt", "caf\xe9".encode("latin-1"))
-    put(root / "alone.txt", "no picture")
-    writing = WritingOptions(pictures=PictureOptions(min_side=8))
+    put(root / "alone.txt", "no image")
+    writing = WritingOptions(images=ImageOptions(min_side=8))
     report = prepare(folder(root, writing), tmp_path / "out", writing)
     silent = [f"silent-{number:02d}.png" for number in range(EXAMPLES + 5)]
     assert report["skipped"] == {
         "captions are not UTF-8": {"count": 1, "examples": ["latin.png"]},
-        "caption file without a picture": {"count": 1, "examples": ["alone.txt"]},
+        "caption file without an image": {"count": 1, "examples": ["alone.txt"]},
         "no caption": {"count": EXAMPLES + 6, "examples": ["blank.png", *silent][:EXAMPLES]},
         "unreadable": {"count": 1, "examples": ["cut.jpg"]},
         "too small": {"count": 1, "examples": ["tiny.png"]},
@@ -116,12 +116,12 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     assert report["captions_dropped"] == 1
 
 
-def test_a_shard_is_never_above_its_bound_whatever_encoding_makes_of_pictures(tmp_path: Path) -> None:
+def test_a_shard_is_never_above_its_bound_whatever_encoding_makes_of_images(tmp_path: Path) -> None:
     """Noise as JPEG of low quality grows when it is encoded again at high quality, which no plan can foresee."""
     root = tmp_path / "in"
     for number in range(12):
-        picture = Image.open(put(root / f"{number}.jpg", noise(number, (120, 120))))
-        put(root / f"{number}.jpg", encoded(picture.convert("L"), "JPEG", quality=5))
+        image = Image.open(put(root / f"{number}.jpg", noise(number, (120, 120))))
+        put(root / f"{number}.jpg", encoded(image.convert("L"), "JPEG", quality=5))
         put(root / f"{number}.txt", "noise")
     bound = WritingOptions(shard_mb=0.05)
     source = folder(root, bound)
@@ -141,7 +141,7 @@ def test_one_worker_and_two_write_the_same(tmp_path: Path) -> None:
     root = captioned(tmp_path / "in", 20)
     put(root / "bad.jpg", b"nothing")
     put(root / "bad.txt", "bad")
-    writing = WritingOptions(shard_mb=0.03, validation=0.25, seed=3, pictures=PictureOptions(shorter_side=20))
+    writing = WritingOptions(shard_mb=0.03, validation=0.25, seed=3, images=ImageOptions(shorter_side=20))
     for workers in (1, 2):
         prepare(folder(root, writing), tmp_path / f"out{workers}", writing, workers)
     assert files_of(tmp_path / "out1") == files_of(tmp_path / "out2")
@@ -149,12 +149,12 @@ def test_one_worker_and_two_write_the_same(tmp_path: Path) -> None:
 
 
 def test_the_choice_for_validation_depends_on_names_and_seed_alone() -> None:
-    names = [f"picture {number}" for number in range(200)]
+    names = [f"image {number}" for number in range(200)]
     chosen = choose(names, 0.1, 0)
     assert len(chosen) == 20 and chosen == choose(reversed(names), 0.1, 0)
     assert chosen != choose(names, 0.1, 1)
     assert len(choose(names, 0.0001, 0)) == 1
-    # More pictures later: few of those chosen before are given back.
+    # More images later: few of those chosen before are given back.
     assert len(chosen & choose([*names, *(f"new {number}" for number in range(20))], 0.1, 0)) >= 15
 
 
@@ -187,13 +187,13 @@ def test_a_finished_folder_is_left_alone_and_other_wishes_are_refused(tmp_path: 
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path != out} == {
         path: time_ for path, time_ in before.items() if path != out
     }
-    other = WritingOptions(shard_mb=0.03, pictures=PictureOptions(min_side=5, quality=90))
+    other = WritingOptions(shard_mb=0.03, images=ImageOptions(min_side=5, quality=90))
     with pytest.raises(GalipError, match="other options, min side 1, quality 95 instead of min side 5, quality 90"):
         prepare(folder(root, other), out, other)
     with pytest.raises(GalipError, match="made from the source folder, not coco"):
         prepare(listed("coco", [Item("a", ("b",), "train", noise(0), "a")], SMALL), out, SMALL)
     put(root / "000.txt", "another caption")
-    with pytest.raises(GalipError, match="made from other pictures or captions than are there now"):
+    with pytest.raises(GalipError, match="made from other images or captions than are there now"):
         prepare(folder(root, SMALL), out, SMALL)
     (tmp_path / "taken").mkdir()
     put(tmp_path / "taken" / "thesis.txt", "precious")
@@ -207,7 +207,7 @@ def test_a_finished_folder_is_left_alone_and_other_wishes_are_refused(tmp_path: 
 def test_nothing_usable_is_an_error_and_leaves_room_for_another_try(tmp_path: Path) -> None:
     put(tmp_path / "in" / "a.jpg", b"nothing")
     put(tmp_path / "in" / "a.txt", "a caption")
-    with pytest.raises(GalipError, match=r"none of its pictures can be used, nothing .*: unreadable: 1 \(a.jpg"):
+    with pytest.raises(GalipError, match=r"none of its images can be used, nothing .*: unreadable: 1 \(a.jpg"):
         prepare(folder(tmp_path / "in", SMALL), tmp_path / "out", SMALL)
     put(tmp_path / "in" / "a.jpg", noise(0))
     assert prepare(folder(tmp_path / "in", SMALL), tmp_path / "out", SMALL)["splits"]["train"]["records"] == 1
@@ -243,7 +243,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes through /proc")
 def test_killed_and_run_again_it_writes_the_same_bytes(tmp_path: Path) -> None:
     root = captioned(tmp_path / "in", 60, (900, 900))
-    options = WritingOptions(shard_mb=0.1, pictures=PictureOptions(shorter_side=250))
+    options = WritingOptions(shard_mb=0.1, images=ImageOptions(shorter_side=250))
     prepare(folder(root, options), tmp_path / "whole", options)
     blocks = len(folder(root, options).blocks)
     assert blocks >= 20
@@ -348,7 +348,7 @@ def die_on_three(task: int, tick: Tick) -> int:
 def test_work_in_processes_passes_errors_on() -> None:
     seen: list[int] = []
     with pytest.raises(GalipError, match="three"):
-        seen.extend(work_on(fail_on_three, iter([1, 2, 4, 5, 3, *range(6, 200)]), 2, None, "working"))
+        seen.extend(work_on(fail_on_three, iter([1, 2, 4, 5, 3, *range(6, 200)]), 2, "working"))
     assert len(seen) < 20 and set(seen) <= {task * task for task in range(20)}
     with pytest.raises(GalipError, match="a worker process died"):
-        list(work_on(die_on_three, range(1, 9), 2, None, "working"))
+        list(work_on(die_on_three, range(1, 9), 2, "working"))

@@ -15,7 +15,7 @@ import torch
 from data.trees import files_of, put, records_of
 from PIL import Image
 
-from galip.data.protocol import open_source
+from galip.data.open import open_source
 from galip.data_prep.emoji import STYLES, captions_of, plain_label
 from galip.data_prep.emoji_art import Emoji
 

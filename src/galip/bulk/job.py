@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from galip.bulk.captions import Drawing, list_blocks
-from galip.data_prep.base import Source, WritingOptions
-from galip.data_prep.encoding import PictureOptions
+from galip.data_prep.base import Listing, WritingOptions
+from galip.data_prep.encoding import ImageOptions
 from galip.data_prep.parallel import usable_cores
 from galip.data_prep.writing import prepare
 from galip.errors import InputError
 from galip.generation.load import model_name
 from galip.generation.select import has_gpu
+from galip.utils.progress import Progress, no_progress
 
 _SHARD_MB = 1000.0  # a bound for large pictures; shards of others are as small as their number of pictures makes them
 
@@ -46,9 +47,9 @@ class BulkJob:
     @property
     def writing(self) -> WritingOptions:
         """How the shards are written."""
-        return WritingOptions(_SHARD_MB, pictures=PictureOptions(quality=self.drawing.quality))
+        return WritingOptions(_SHARD_MB, images=ImageOptions(quality=self.drawing.quality))
 
-    def source(self) -> Source:
+    def source(self) -> Listing:
         """The job's blocks, for `galip.data_prep.writing`.
 
         Raises:
@@ -60,10 +61,10 @@ class BulkJob:
         options = self.drawing.recorded() | {"per_shard": self.per_shard}
         order = self.drawing.order
         notes = {"model": order.name or model_name(order.model), "engine": order.engine, "batch": order.batch}
-        return Source("captions", blocks, options, notes=notes)
+        return Listing("captions", blocks, options, notes=notes)
 
 
-def run(job: BulkJob, workers: int | None = None) -> dict[str, Any]:
+def run(job: BulkJob, workers: int | None = None, progress: Progress = no_progress) -> dict[str, Any]:
     """Draw a job on this machine; interrupted, the same call goes on.
 
     Args:
@@ -82,7 +83,7 @@ def run(job: BulkJob, workers: int | None = None) -> dict[str, Any]:
     on_gpu = has_gpu() if order.device is None else order.device != "cpu"
     if not on_gpu and order.threads is None:
         job = replace(job, drawing=replace(job.drawing, order=replace(order, threads=1)))
-    return prepare(job.source(), job.out, job.writing, workers or (1 if on_gpu else usable_cores()))
+    return prepare(job.source(), job.out, job.writing, workers or (1 if on_gpu else usable_cores()), progress)
 
 
 def run_on_ray(job: BulkJob, replicas: int, say: Callable[[str], None]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from galip.data_prep.base import Source, WritingOptions
+from galip.data_prep.base import Listing, WritingOptions
 from galip.data_prep.unfinished import plan_of, under_way
 from galip.data_prep.writing import Task, expected, write_block
 from galip.errors import GalipError
@@ -28,7 +28,7 @@ class Writer:
 
 
 def write_blocks(
-    source: Source, out: Path, writing: WritingOptions, where: Place, replicas: int, say: Callable[[str], None]
+    source: Listing, out: Path, writing: WritingOptions, where: Place, replicas: int, say: Callable[[str], None]
 ) -> None:
     """Write all blocks of a source that are not finished. `galip.data_prep.writing.prepare` then finds them done.
 

@@ -19,6 +19,7 @@ from galip.cli.options import (
     TruncationOption,
     check_truncation,
 )
+from galip.cli.terminal import progress_bars
 from galip.errors import InputError
 from galip.generation.load import DEFAULT_MODEL, weights_of
 from galip.generation.noise import check_seed
@@ -83,7 +84,8 @@ def bulk(
     drawing = Drawing(order, weights, number, seed, truncation, size, format, quality)  # type: ignore[arg-type]
     job = BulkJob(captions, out, drawing, per_shard)
     if cluster is None:
-        report = run(job, workers)
+        with progress_bars() as progress:
+            report = run(job, workers, progress)
     else:
         report = run_on_ray(job, replicas, lambda line: print(line, file=sys.stderr, flush=True))
     for line in summary(report, out):

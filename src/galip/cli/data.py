@@ -1,4 +1,4 @@
-"""`galip data`: pictures and captions into shards, and a look at what is in them."""
+"""`galip data`: images and captions into shards, and a look at what is in them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from galip.cli.terminal import progress_bars
 from galip.errors import InputError
 
 if TYPE_CHECKING:
-    from galip.data_prep.base import Source, WritingOptions
+    from galip.data_prep.base import Listing, WritingOptions
 
 data = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="Prepare captioned pictures for training, and look at them.",
+    help="Prepare captioned images for training, and look at them.",
 )
 sources = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Write captioned pictures of a source into shards. Interrupted, the same command goes on where it was.",
+    help="Write captioned images of a source into shards. Interrupted, the same command goes on where it was.",
 )
 data.add_typer(sources, name="prepare")
 
@@ -31,13 +32,13 @@ ShardMb = Annotated[float, typer.Option(help="No shard is larger than this many 
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes; the result is the same for any number. [default: one a core]")
 ]
-Validation = Annotated[float, typer.Option(help="Share of the pictures that goes into OUT/validation/.")]
+Validation = Annotated[float, typer.Option(help="Share of the images that goes into OUT/validation/.")]
 Seed = Annotated[int, typer.Option(help="Of the choice for validation.")]
 ShorterSide = Annotated[
-    int | None, typer.Option(help="Scale pictures down to this shorter side, in pixels. [default: as they are]")
+    int | None, typer.Option(help="Scale images down to this shorter side, in pixels. [default: as they are]")
 ]
-MinSide = Annotated[int, typer.Option(help="Leave out pictures whose shorter side has fewer pixels.")]
-Quality = Annotated[int, typer.Option(help="JPEG quality of pictures that must be encoded again.")]
+MinSide = Annotated[int, typer.Option(help="Leave out images whose shorter side has fewer pixels.")]
+Quality = Annotated[int, typer.Option(help="JPEG quality of images that must be encoded again.")]
 KeepAlpha = Annotated[
     bool, typer.Option("--keep-alpha", help="Keep alpha channels, for models of RGBA. [default: laid on white]")
 ]
@@ -53,31 +54,26 @@ def _writing(
     keep_alpha: bool = False,
 ) -> WritingOptions:
     from galip.data_prep.base import WritingOptions
-    from galip.data_prep.encoding import PictureOptions
+    from galip.data_prep.encoding import ImageOptions
 
-    return WritingOptions(shard_mb, validation, seed, PictureOptions(shorter_side, min_side, quality, keep_alpha))
+    return WritingOptions(shard_mb, validation, seed, ImageOptions(shorter_side, min_side, quality, keep_alpha))
 
 
-def _prepare(listing: Callable[[], Source], out: Path, writing: WritingOptions, workers: int | None) -> None:
+def _prepare(listing: Callable[[], Listing], out: Path, writing: WritingOptions, workers: int | None) -> None:
     from galip.data_prep.parallel import usable_cores
     from galip.data_prep.report import summary
     from galip.data_prep.writing import prepare
 
-    report = prepare(_listed(listing), out, writing, workers or usable_cores())
+    with progress_bars() as progress:
+        progress("listing the images", 0, 0)
+        report = prepare(listing(), out, writing, workers or usable_cores(), progress)
     for line in summary(report, out):
         print(line)
 
 
-def _listed(listing: Callable[[], Source]) -> Source:
-    from rich.console import Console
-
-    with Console(stderr=True).status("listing the pictures ..."):
-        return listing()
-
-
 @sources.command("folder")
 def folder_(
-    root: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of pictures with captions.")],
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of images with captions.")],
     out: Out,
     shard_mb: ShardMb = 100,
     validation: Validation = 0,
@@ -88,7 +84,7 @@ def folder_(
     keep_alpha: KeepAlpha = False,
     workers: Workers = None,
 ) -> None:
-    """Your own pictures, with .txt, .jsonl or .csv.
+    """Your own images, with .txt, .jsonl or .csv.
 
     Either x.png beside x.txt (one caption a line), or metadata.jsonl (file_name, captions), or captions.csv (file_name,
     caption); sub-folders count.
@@ -102,7 +98,7 @@ def folder_(
 @sources.command("coco")
 def coco_(
     out: Out,
-    images: Annotated[Path, typer.Option(help="Folder of the training pictures: train2014 or train2017.")],
+    images: Annotated[Path, typer.Option(help="Folder of the training images: train2014 or train2017.")],
     annotations: Annotated[Path, typer.Option(help="Their captions_train2014.json or captions_train2017.json.")],
     validation_images: Annotated[Path | None, typer.Option(help="COCO's validation part: val2014, val2017.")] = None,
     validation_annotations: Annotated[Path | None, typer.Option(help="captions_val2014.json or of 2017.")] = None,
@@ -114,7 +110,7 @@ def coco_(
     quality: Quality = 95,
     workers: Workers = None,
 ) -> None:
-    """MS COCO of 2014 or 2017, all captions of each picture."""
+    """MS COCO of 2014 or 2017, all captions of each image."""
     from galip.data_prep.coco import coco
 
     writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
@@ -143,7 +139,7 @@ def cub_(
     """CUB-200-2011's birds, cut out around their boxes.
 
     As in DF-GAN: a square around the centre of the bounding box, half a side 0.75 of its longer side, clipped at the
-    picture's borders. Ten captions each.
+    image's borders. Ten captions each.
     """
     from galip.data_prep.cub import cub
 
@@ -209,12 +205,13 @@ for _name in ("cc3m", "cc12m"):
     sources.command(_name)(_conceptual_captions(_name))
 
 
-def _index(listing: Callable[[], Source], root: Path, writing: WritingOptions, workers: int | None) -> None:
+def _index(listing: Callable[[], Listing], root: Path, writing: WritingOptions, workers: int | None) -> None:
     from galip.data_prep.indexing import index_in_place
     from galip.data_prep.parallel import usable_cores
     from galip.data_prep.report import summary
 
-    report = index_in_place(_listed(listing), root, writing.pictures, workers or usable_cores())
+    with progress_bars() as progress:
+        report = index_in_place(listing(), root, writing.images, workers or usable_cores(), progress)
     for line in summary(report, root):
         print(line)
 
@@ -223,7 +220,7 @@ def _index(listing: Callable[[], Source], root: Path, writing: WritingOptions, w
 def hub_(
     name: Annotated[str, typer.Argument(metavar="ID_OR_PARQUET", help="A hub data set, a .parquet file or a folder.")],
     out: Out,
-    image_column: Annotated[str, typer.Option(help="Column of the pictures.")] = "image",
+    image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image",
     caption_column: Annotated[str, typer.Option(help="Column of the captions: a text or a list of them.")] = "caption",
     split: Annotated[list[str] | None, typer.Option(help="A split to take; repeatable. [default: all]")] = None,
     subset: Annotated[str | None, typer.Option(help="Of the data set, where it has several.")] = None,
@@ -267,12 +264,12 @@ def emoji_(
 
 @data.command("inspect")
 def inspect_(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Shards, tars, or a plain folder of pictures.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Shards, tars, or a plain folder of images.")],
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet with captions here, a .png.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything that was found here.")] = None,
     workers: Workers = None,
 ) -> None:
-    """Count, measure and check pictures and captions.
+    """Count, measure and check images and captions.
 
     Every one is read, and shards are compared with the hashes in their index. Exits with 1 if something is broken.
     """
@@ -280,7 +277,8 @@ def inspect_(
     from galip.data_prep.parallel import usable_cores
     from galip.utils.atomic import write_json
 
-    found = inspect(path, workers or usable_cores())
+    with progress_bars() as progress:
+        found = inspect(path, workers or usable_cores(), progress)
     for line in described(found):
         print(line)
     if json_file:

@@ -1,1 +1,1 @@
-"""Captioned pictures: sources, and the order in which a run visits them."""
+"""Captioned images: sources, and the order in which a run visits them."""

@@ -1,7 +1,7 @@
-"""A plain folder of captioned pictures, trained on as it is.
+"""A plain folder of captioned images, trained on as it is.
 
 Three layouts are read: `x.png` beside `x.txt` (one caption a line), `metadata.jsonl` (`file_name`, and `captions` or
-`text`), `captions.csv` (columns `file_name` and `caption`; a picture may have several rows). Sub-folders count.
+`text`), `captions.csv` (columns `file_name` and `caption`; an image may have several rows). Sub-folders count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CHECKED = 32
 
 @dataclass(frozen=True)
 class Record:
-    """One picture and its cleaned captions: at least one; one that is written twice is drawn twice as often."""
+    """One image and its cleaned captions: at least one; one that is written twice is drawn twice as often."""
 
     path: Path
     captions: tuple[str, ...]
@@ -38,22 +38,22 @@ class Record:
 
 
 class CaptionedFolder:
-    """The captioned pictures of a folder, in a fixed order (by file name).
+    """The captioned images of a folder, in a fixed order (by file name).
 
-    Captions are cleaned when the folder is read; pictures without one are left out and counted in `skipped`.
+    Captions are cleaned when the folder is read; images without one are left out and counted in `skipped`.
 
     Args:
         folder: the folder, in one of the layouts above.
 
     Raises:
-        GalipError: the folder is not there, holds no captioned picture, lists a picture that does not exist, or most of
-            a few pictures that are tried cannot be read; the message names the file and the remedy.
+        GalipError: the folder is not there, holds no captioned image, lists an image that does not exist, or most of
+            a few images that are tried cannot be read; the message names the file and the remedy.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise GalipError(f"{self.folder}: no such folder; `data.source` must name a folder of captioned pictures")
+            raise GalipError(f"{self.folder}: no such folder; `data.source` must name a folder of captioned images")
         self.skipped: Counter[str] = Counter()
         self.broken_shards: dict[str, str] = {}  # a folder has none
         self.records: list[Record] = []
@@ -64,7 +64,7 @@ class CaptionedFolder:
                 self.skipped["no caption"] += 1
         if not self.records:
             raise GalipError(
-                f"{self.folder}: no captioned picture in it; put x.png beside x.txt, or write metadata.jsonl "
+                f"{self.folder}: no captioned image in it; put x.png beside x.txt, or write metadata.jsonl "
                 "(file_name, captions) or captions.csv (file_name, caption)"
             )
         # A path error or a broken export shows at once instead of an hour into the run.
@@ -79,20 +79,20 @@ class CaptionedFolder:
         return sorted({caption for record in self.records for caption in record.captions})
 
     def read(self, number: int, needed: int = 0, channels: int = 3) -> tuple[Image.Image, tuple[str, ...]]:
-        """Read a picture and its captions: see `galip.data.protocol.Pictures`."""
+        """Read an image and its captions: see `galip.data.protocol.ImageSource`."""
         record = self.records[number]
         return decode_image(record.path, str(record.path), needed, channels), record.captions
 
     def captions_at(self, number: int) -> tuple[str, ...]:
-        """A record's captions: see `galip.data.protocol.Pictures`."""
+        """A record's captions: see `galip.data.protocol.ImageSource`."""
         return self.records[number].captions
 
     def name_of(self, number: int) -> str:
-        """Path of the picture."""
+        """Path of the image."""
         return str(self.records[number].path)
 
     def weights(self) -> NDArray[np.float64]:
-        """How often each record should be drawn: see `galip.data.protocol.Pictures`."""
+        """How often each record should be drawn: see `galip.data.protocol.ImageSource`."""
         return checked_weights([record.weight for record in self.records], self.name_of)
 
     def distinct_captions(self, limit: int) -> list[str] | None:
@@ -100,12 +100,12 @@ class CaptionedFolder:
         return None if sum(len(record.captions) for record in self.records) > limit else self.captions
 
     def some_captions(self, count: int) -> list[str]:
-        """First captions of at most `count` pictures that are evenly spread over the folder, each caption once."""
+        """First captions of at most `count` images that are evenly spread over the folder, each caption once."""
         return list(dict.fromkeys(self.records[number].captions[0] for number in spread(count, len(self))))
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the pictures' names and sizes in bytes, and of the captions."""
+        """SHA-256 of the images' names and sizes in bytes, and of the captions."""
         found = hashlib.sha256()
         for record in self.records:
             size = record.path.stat().st_size if record.path.exists() else -1
@@ -115,7 +115,7 @@ class CaptionedFolder:
 
     @property
     def state(self) -> str:
-        """`digest` with the times at which the pictures were written."""
+        """`digest` with the times at which the images were written."""
         times = [record.path.stat().st_mtime_ns if record.path.exists() else -1 for record in self.records]
         return hashlib.sha256(json.dumps([self.digest, times]).encode()).hexdigest()
 
@@ -155,13 +155,13 @@ class CaptionedFolder:
             yield self._inside(listing, number, str(name)), caption_list(captions), row.get("weight", 1)
 
     def _from_csv(self, listing: Path) -> Iterator[tuple[Path, list[str], object]]:
-        by_picture: dict[Path, list[str]] = {}
+        by_image: dict[Path, list[str]] = {}
         rows = csv.DictReader(_read_text(listing).splitlines())
         if not {"file_name", "caption"} <= set(rows.fieldnames or ()):
             raise GalipError(f"{listing}: the first line must name the columns file_name and caption")
         for number, row in enumerate(rows, start=2):
-            by_picture.setdefault(self._inside(listing, number, row["file_name"]), []).append(row["caption"] or "")
-        yield from ((path, captions, 1) for path, captions in by_picture.items())
+            by_image.setdefault(self._inside(listing, number, row["file_name"]), []).append(row["caption"] or "")
+        yield from ((path, captions, 1) for path, captions in by_image.items())
 
     def _inside(self, listing: Path, number: int, name: str) -> Path:
         path = self.folder / name

@@ -1,14 +1,15 @@
-"""From the bytes of a picture to the pixels that training sees."""
+"""From the bytes of an image to the pixels that training sees."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from galip._deprecated import renamed
 from galip.data.protocol import BrokenRecordError
 
 # A JPEG is decoded at no less than this many times the size it will be scaled to, so that the scaling still has
@@ -78,35 +79,39 @@ def decode(file: Path | BinaryIO, name: str, needed: int = 0, channels: int | No
         # Of a format it does not know, Pillow says no more than the file's address in memory.
         why = "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
         raise BrokenRecordError(
-            name, f"not a readable picture ({why}); replace it or remove it with its caption"
+            name, f"not a readable image ({why}); replace it or remove it with its caption"
         ) from error
 
 
-def resize_and_crop(picture: Image.Image, shorter_side: int, size: int, where: tuple[float, float]) -> Image.Image:
+def resize_and_crop(image: Image.Image, shorter_side: int, size: int, where: tuple[float, float]) -> Image.Image:
     """Scale the shorter side to `shorter_side`, then cut a `size` square.
 
     Args:
-        picture: any size.
+        image: any size.
         shorter_side: in pixels, at least `size`.
         size: side of the result in pixels.
         where: position of the square within what is left over, (x, y) each in [0, 1]; (0.5, 0.5) is the centre.
     """
-    width, height = picture.size
+    width, height = image.size
     scale = shorter_side / min(width, height)
     wanted = (max(shorter_side, round(width * scale)), max(shorter_side, round(height * scale)))
-    if wanted != picture.size:
-        picture = picture.resize(wanted, Image.Resampling.BICUBIC)
-    left, top = (round(share * (side - size)) for share, side in zip(where, picture.size, strict=True))
-    return picture.crop((left, top, left + size, top + size)) if picture.size != (size, size) else picture
+    if wanted != image.size:
+        image = image.resize(wanted, Image.Resampling.BICUBIC)
+    left, top = (round(share * (side - size)) for share, side in zip(where, image.size, strict=True))
+    return image.crop((left, top, left + size, top + size)) if image.size != (size, size) else image
 
 
-def as_array(picture: Image.Image) -> NDArray[np.uint8]:
+def as_array(image: Image.Image) -> NDArray[np.uint8]:
     """uint8 [C, H, W]: RGB, or RGBA whose colour is white where it is fully transparent.
 
     What stands under full transparency is never seen and differs with the program that wrote the file; a network that
     learns colour and alpha should not learn that.
     """
-    pixels = np.asarray(picture, dtype=np.uint8)
+    pixels = np.asarray(image, dtype=np.uint8)
     if pixels.shape[2] == 4:
         pixels = np.where(pixels[..., 3:] == 0, np.array([255, 255, 255, 0], np.uint8), pixels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def __getattr__(name: str) -> Any:
+    return renamed(__name__, name)

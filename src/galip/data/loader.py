@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
 from galip.data.images import decode_image
-from galip.data.protocol import BrokenRecordError, Pictures
+from galip.data.protocol import BrokenRecordError, ImageSource
 from galip.data.samples import Batch, Sample, Samples, View, collate, give_up_on, mirrored
 from galip.data.streaming import StreamedRecord, StreamedShards
 from galip.errors import GalipError, InputError
@@ -28,8 +28,8 @@ class Loader:
     """Batches for ever: iterating starts at sample number `start`.
 
     Of each global batch, process `rank` of `world` takes every `world`-th sample number from `rank` on. What a sample
-    looks like is a function of (run seed, number); of indexed sources which picture it is, too, so that neither the
-    number of processes nor of workers nor a restart changes anything. Of streamed shards the picture is whichever comes
+    looks like is a function of (run seed, number); of indexed sources which image it is, too, so that neither the
+    number of processes nor of workers nor a restart changes anything. Of streamed shards the image is whichever comes
     next; a restart draws a new order (see `StreamedShards`).
 
     Broken records are counted and another one is taken in their place; broken shards are named. Both belong to this
@@ -38,20 +38,20 @@ class Loader:
     Args:
         source: as `open_source` opens it.
         run_seed: seed of the run.
-        size: side of the square pictures in pixels.
+        size: side of the square images in pixels.
         shorter_side: to this the shorter side is scaled before a random `size` square is cut; at least `size`.
-        flip: mirror half of the pictures, except where the caption says left or right.
+        flip: mirror half of the images, except where the caption says left or right.
         batch: samples of this process in one step.
         start: the first sample number of the run that is still to come.
         rank: which process this is.
         world: of how many.
         workers: processes that read ahead for this one; 0 reads here.
-        cache_bytes: keep decoded pictures in memory up to this many bytes, over all workers; used for pictures that
+        cache_bytes: keep decoded images in memory up to this many bytes, over all workers; used for images that
             need no resizing.
         shuffle_buffer: records held for shuffling, in each worker; streamed shards only.
-        most_broken: the run ends when more than this share of the pictures that were visited is broken (judged from a
+        max_broken: the run ends when more than this share of the images that were visited is broken (judged from a
             hundred visits on).
-        most_broken_shards: the run ends when more shards than this are broken.
+        max_broken_shards: the run ends when more shards than this are broken.
         channels: 3 for RGB, what is transparent laid on white; 4 for RGBA.
         weighted: draw records as often as their weights say (see `Samples`); not from streamed shards.
         extra: asked about the sample numbers of every batch, where the batch is made; its answer is `Batch.extra`.
@@ -60,7 +60,7 @@ class Loader:
         broken: name -> what is wrong, of the first hundred broken records.
         broken_count: how often a broken record was met.
         broken_shards: shard -> what is wrong.
-        visited: pictures that were visited, broken ones included.
+        visited: images that were visited, broken ones included.
 
     Raises:
         InputError: a size or share cannot be, or streamed shards are to be weighted.
@@ -70,7 +70,7 @@ class Loader:
 
     def __init__(
         self,
-        source: Pictures | StreamedShards,
+        source: ImageSource | StreamedShards,
         *,
         run_seed: int,
         size: int,
@@ -83,8 +83,8 @@ class Loader:
         workers: int = 0,
         cache_bytes: int = 0,
         shuffle_buffer: int = 1000,
-        most_broken: float = 0.01,
-        most_broken_shards: int = 1,
+        max_broken: float = 0.01,
+        max_broken_shards: int = 1,
         channels: int = 3,
         weighted: bool = False,
         extra: Callable[[list[int]], Any] | None = None,
@@ -99,11 +99,11 @@ class Loader:
         if batch < 1 or not 0 <= rank < world:
             raise InputError(f"batch {batch} of process {rank} of {world}: there is no such share")
         self.workers = workers
-        self.most_broken, self.most_broken_shards = most_broken, most_broken_shards
+        self.max_broken, self.max_broken_shards = max_broken, max_broken_shards
         self.broken: dict[str, str] = {}
         self.broken_count = self.visited = 0
         self.broken_shards = dict(source.broken_shards)
-        check_shards(self.broken_shards, most_broken_shards)
+        check_shards(self.broken_shards, max_broken_shards)
         numbers = _Numbers(start, batch, rank, world)
         self._data: Dataset[Batch | _Failure]
         if isinstance(source, StreamedShards):
@@ -114,7 +114,7 @@ class Loader:
                 )
             _check_shares(source, world, max(1, workers))
             view = View(run_seed, size, shorter_side, flip)
-            self._data = _StreamedBatches(source, view, numbers, shuffle_buffer, most_broken_shards, channels, extra)
+            self._data = _StreamedBatches(source, view, numbers, shuffle_buffer, max_broken_shards, channels, extra)
         else:
             share = cache_bytes // max(1, workers)
             samples = Samples(source, run_seed, size, shorter_side, flip, share, channels, weighted)
@@ -142,11 +142,11 @@ class Loader:
         for name, why in batch.broken[: _NAMED - len(self.broken)]:
             self.broken[name] = why
         self.broken_shards.update(batch.broken_shards)
-        check_shards(self.broken_shards, self.most_broken_shards)
-        if self.visited >= _ENOUGH and self.broken_count > self.most_broken * self.visited:
+        check_shards(self.broken_shards, self.max_broken_shards)
+        if self.visited >= _ENOUGH and self.broken_count > self.max_broken * self.visited:
             raise GalipError(
-                f"{self.broken_count} of {self.visited} pictures are broken, more than data.most_broken="
-                f"{self.most_broken} allows; {_examples(self.broken)}; repair or remove them, or allow more"
+                f"{self.broken_count} of {self.visited} images are broken, more than data.max_broken="
+                f"{self.max_broken} allows; {_examples(self.broken)}; repair or remove them, or allow more"
             )
 
 
@@ -158,7 +158,7 @@ def check_shards(broken: dict[str, str], most: int) -> None:
     """
     if len(broken) > most:
         raise GalipError(
-            f"{len(broken)} shards are broken, more than data.most_broken_shards={most} allows; {_examples(broken)}"
+            f"{len(broken)} shards are broken, more than data.max_broken_shards={most} allows; {_examples(broken)}"
         )
 
 
@@ -222,12 +222,12 @@ class _StreamedBatches(IterableDataset[Batch | _Failure]):
         view: View,
         numbers: _Numbers,
         shuffle_buffer: int,
-        most_broken_shards: int,
+        max_broken_shards: int,
         channels: int,
         extra: Callable[[list[int]], Any] | None,
     ) -> None:
         self.shards, self.view, self.numbers, self.channels, self.extra = shards, view, numbers, channels, extra
-        self.shuffle_buffer, self.most_broken_shards = shuffle_buffer, most_broken_shards
+        self.shuffle_buffer, self.max_broken_shards = shuffle_buffer, max_broken_shards
 
     def __iter__(self) -> Iterator[Batch | _Failure]:
         about = get_worker_info()
@@ -242,7 +242,7 @@ class _StreamedBatches(IterableDataset[Batch | _Failure]):
                 broken_shards[error.shard] = error.why
                 # The whole run's limit, looked at here too: with every shard of its share gone, a worker would never
                 # come to the end of a batch.
-                check_shards(broken_shards, self.most_broken_shards)
+                check_shards(broken_shards, self.max_broken_shards)
 
         order = f"{self.view.run_seed}/{self.numbers.start}"
         records = self.shards.forever(order, share, self.numbers.world * workers, self.shuffle_buffer, note)
@@ -255,13 +255,13 @@ class _StreamedBatches(IterableDataset[Batch | _Failure]):
     def _sample(self, records: Iterator[StreamedRecord], index: int, met: list[BrokenRecordError]) -> Sample:
         for record in records:
             try:
-                picture = decode_image(io.BytesIO(record.image), record.name, self.view.shorter_side, self.channels)
+                image = decode_image(io.BytesIO(record.image), record.name, self.view.shorter_side, self.channels)
             except BrokenRecordError as error:
                 met.append(error)
                 give_up_on(met)
                 continue
             caption, where, mirror = self.view.choose(index, record.captions)
-            pixels = self.view.cut(picture, where)
+            pixels = self.view.cut(image, where)
             broken = tuple(met)
             met.clear()
             return Sample(mirrored(pixels) if mirror else pixels, caption, index, broken)

@@ -1,4 +1,4 @@
-"""The samples of a run: which picture, crop, flip and caption come at which place, whoever asks and whenever.
+"""The samples of a run: which image, crop, flip and caption come at which place, whoever asks and whenever.
 
 Sample i of a run is a function of (run seed, i) alone. Ranks and workers take their share of the numbers, a resumed run
 goes on at the next number, and nothing needs to be replayed.
@@ -20,24 +20,24 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from galip.data.images import as_array, resize_and_crop
-from galip.data.protocol import BrokenRecordError, Pictures
+from galip.data.protocol import BrokenRecordError, ImageSource
 from galip.data.rng import Stream, sample_rng
 from galip.errors import GalipError
 
-# A mirrored picture would contradict these words.
+# A mirrored image would contradict these words.
 _SIDED = re.compile(r"\b(left|right)(ward|wards|most|-?hand(ed)?)?\b", re.IGNORECASE)
 
 _HOPELESS = 1000
 
 
 class View:
-    """How a picture is looked at: the crop, the flip and the caption of a sample.
+    """How an image is looked at: the crop, the flip and the caption of a sample.
 
     Args:
         run_seed: seed of the run.
-        size: side of the square pictures in pixels.
+        size: side of the square images in pixels.
         shorter_side: to this the shorter side is scaled before a random `size` square is cut.
-        flip: mirror half of the pictures, except where the caption says left or right.
+        flip: mirror half of the images, except where the caption says left or right.
     """
 
     def __init__(self, run_seed: int, size: int, shorter_side: int, flip: bool) -> None:
@@ -50,13 +50,13 @@ class View:
         where, mirror = (float(rng.random()), float(rng.random())), bool(rng.random() < 0.5)
         return caption, where, self.flip and mirror and not _SIDED.search(caption)
 
-    def cut(self, picture: Image.Image, where: tuple[float, float]) -> NDArray[np.uint8]:
+    def cut(self, image: Image.Image, where: tuple[float, float]) -> NDArray[np.uint8]:
         """Pixels of the crop, uint8 [C, S, S]."""
-        return as_array(resize_and_crop(picture, self.shorter_side, self.size, where))
+        return as_array(resize_and_crop(image, self.shorter_side, self.size, where))
 
-    def fits(self, picture: Image.Image) -> bool:
-        """Whether the crop is the picture itself, wherever it is cut."""
-        return picture.size == (self.size, self.size) and self.shorter_side == self.size
+    def fits(self, image: Image.Image) -> bool:
+        """Whether the crop is the image itself, wherever it is cut."""
+        return image.size == (self.size, self.size) and self.shorter_side == self.size
 
 
 def mirrored(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -70,7 +70,7 @@ class Sample:
 
     Attributes:
         pixels: uint8 [C, S, S].
-        caption: one of the picture's captions.
+        caption: one of the image's captions.
         index: number of the sample in the whole run.
         broken: records that another one had to stand in for; those of a broken shard name it.
     """
@@ -138,7 +138,7 @@ class Samples(Dataset[Sample]):
 
     def __init__(
         self,
-        source: Pictures,
+        source: ImageSource,
         run_seed: int,
         size: int,
         shorter_side: int,
@@ -167,17 +167,17 @@ class Samples(Dataset[Sample]):
                 give_up_on(broken)
             else:
                 return Sample(pixels, caption, index, tuple(broken))
-        raise GalipError(f"none of the {len(self.source)} pictures can be read; the first is {broken[0]}")
+        raise GalipError(f"none of the {len(self.source)} images can be read; the first is {broken[0]}")
 
     def _look(self, number: int, index: int) -> tuple[NDArray[np.uint8], str]:
         if number in self._cache:
             pixels, captions = self._cache[number]
             caption, _, mirror = self.view.choose(index, captions)
         else:
-            picture, captions = self.source.read(number, self.view.shorter_side, self.channels)
+            image, captions = self.source.read(number, self.view.shorter_side, self.channels)
             caption, where, mirror = self.view.choose(index, captions)
-            pixels = self.view.cut(picture, where)
-            if self.view.fits(picture) and len(self._cache) < self._cache_places:
+            pixels = self.view.cut(image, where)
+            if self.view.fits(image) and len(self._cache) < self._cache_places:
                 self._cache[number] = pixels, captions
         return mirrored(pixels) if mirror else pixels, caption
 
@@ -209,4 +209,4 @@ def give_up_on(broken: Sequence[BrokenRecordError]) -> None:
         GalipError: there are a thousand, not counting those of broken shards.
     """
     if len(broken) >= _HOPELESS and sum(error.shard is None for error in broken) >= _HOPELESS:
-        raise GalipError(f"{_HOPELESS} pictures one after the other cannot be read; the last is {broken[-1]}")
+        raise GalipError(f"{_HOPELESS} images one after the other cannot be read; the last is {broken[-1]}")

@@ -84,7 +84,7 @@ class ShardSet:
             broken = "; ".join(f"{name}: {why}" for name, why in list(self.broken_shards.items())[:3])
             where = tars[0].parent if tars else "the shards"
             raise GalipError(
-                f"{where}: no captioned picture in its tars"
+                f"{where}: no captioned image in its tars"
                 + (f" ({broken})" if broken else "; a record is KEY.jpg next to KEY.txt or KEY.json")
             )
 
@@ -106,7 +106,7 @@ class ShardSet:
         return self.__dict__ | {"_tables": scanned, "_files": OrderedDict()}
 
     def read(self, number: int, needed: int = 0, channels: int = 3) -> tuple[Image.Image, tuple[str, ...]]:
-        """Read a picture and its captions: see `galip.data.protocol.Pictures`."""
+        """Read an image and its captions: see `galip.data.protocol.ImageSource`."""
         place, shard = self._place(number)
         name = self.name_of(number)
         captions = self.captions_at(number)
@@ -114,7 +114,7 @@ class ShardSet:
         return decode_image(io.BytesIO(content), name, needed, channels), captions
 
     def captions_at(self, number: int) -> tuple[str, ...]:
-        """A record's captions: see `galip.data.protocol.Pictures`."""
+        """A record's captions: see `galip.data.protocol.ImageSource`."""
         return self._captions(*self._place(number), self.name_of(number))
 
     def name_of(self, number: int) -> str:
@@ -123,7 +123,7 @@ class ShardSet:
         return f"{self._shards[shard].path}:{place.key}"
 
     def weights(self) -> NDArray[np.float64]:
-        """How often each record should be drawn: see `galip.data.protocol.Pictures`."""
+        """How often each record should be drawn: see `galip.data.protocol.ImageSource`."""
         return checked_weights([self._weight(number) for number in range(len(self))], self.name_of)
 
     def distinct_captions(self, limit: int) -> list[str] | None:
@@ -284,7 +284,7 @@ def _listed(folder: Path) -> dict[Path, _Shard]:
 
 
 def _table(places: list[Place]) -> NDArray[Any]:
-    """Places packed, some 40 bytes each: a run on twelve million pictures holds them all in memory.
+    """Places packed, some 40 bytes each: a run on twelve million images holds them all in memory.
 
     Suffixes are numbers into IMAGE_SUFFIXES and TEXT_SUFFIXES.
     """

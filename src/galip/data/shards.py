@@ -56,8 +56,8 @@ def split_name(name: str) -> tuple[str, str] | None:
 def scan_tar(path: Path) -> list[Place]:
     """Find the records of a tar, in its order, by reading the headers alone.
 
-    As in WebDataset, members of one record stand next to each other. Members without a partner (a picture without text,
-    a text without picture) are left out.
+    As in WebDataset, members of one record stand next to each other. Members without a partner (an image without text,
+    a text without image) are left out.
 
     Raises:
         GalipError: the file cannot be read, is no uncompressed tar, is damaged or ends before its end.
@@ -89,8 +89,8 @@ def _place(key: str, members: dict[str, tarfile.TarInfo]) -> Place | None:
     text = next((suffix for suffix in TEXT_SUFFIXES if suffix in members), None)
     if image is None or text is None:
         return None
-    picture, words = members[image], members[text]
-    return Place(key, image, picture.offset_data, picture.size, text, words.offset_data, words.size)
+    pixels, words = members[image], members[text]
+    return Place(key, image, pixels.offset_data, pixels.size, text, words.offset_data, words.size)
 
 
 def captions_of(content: bytes, suffix: str) -> list[str]:

@@ -10,7 +10,8 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
 
-from galip.data.protocol import BrokenRecordError, expand
+from galip.data.patterns import expand
+from galip.data.protocol import BrokenRecordError
 from galip.data.shards import IMAGE_SUFFIXES, TEXT_SUFFIXES, captions_of, clean_captions
 from galip.errors import GalipError, InputError
 from galip.utils.extras import remedy
@@ -22,7 +23,7 @@ _TRIED = 3
 
 
 class StreamedRecord(NamedTuple):
-    """A record as it came, its picture not yet decoded."""
+    """A record as it came, its image not yet decoded."""
 
     name: str
     image: bytes
@@ -35,7 +36,7 @@ class StreamedShards:
     The shards of an epoch are dealt out to processes and their workers, so that none is lost or read twice, and records
     pass a buffer that shuffles them. There are no record numbers: a share that is through its shards begins its next
     epoch at once, whatever the others do, so that no process ever waits for another one's data. And there is no promise
-    of order across a restart: a resumed run goes on with freshly shuffled shards, and may see a picture of the
+    of order across a restart: a resumed run goes on with freshly shuffled shards, and may see an image of the
     broken-off epoch again before it has seen all others.
 
     Args:
@@ -120,7 +121,7 @@ class StreamedShards:
             tried = tried | set(self._share(order, number, share, shares)) if empty else set()
             if empty and (not broken or len(tried) == len(self.urls)):
                 raise GalipError(
-                    f"{self.pattern}: no captioned picture in share {share} of {shares} of its shards; "
+                    f"{self.pattern}: no captioned image in share {share} of {shares} of its shards; "
                     "a record is KEY.jpg next to KEY.txt or KEY.json"
                 )
 
@@ -147,7 +148,7 @@ class StreamedShards:
                 break
         if not taken:
             why = broken[0] if broken else "a record is KEY.jpg next to KEY.txt or KEY.json"
-            raise GalipError(f"{self.pattern}: no captioned picture in its first shards ({why})")
+            raise GalipError(f"{self.pattern}: no captioned image in its first shards ({why})")
         return list(found)
 
     @property
@@ -166,7 +167,7 @@ class StreamedShards:
                 image = next((sample[suffix] for suffix in IMAGE_SUFFIXES if suffix in sample), None)
                 text = next((suffix for suffix in TEXT_SUFFIXES if suffix in sample), None)
                 if image is None or text is None:
-                    continue  # no record: a picture or a text alone
+                    continue  # no record: an image or a text alone
                 name = f"{url}:{sample['__key__']}"
                 try:
                     captions = clean_captions(captions_of(sample[text], text))

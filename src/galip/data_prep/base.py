@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from galip.data_prep.encoding import PictureOptions
+from galip._deprecated import renamed
+from galip.data_prep.encoding import ImageOptions
 from galip.errors import GalipError, InputError
 
 TRAIN, VALIDATION = "train", "validation"
@@ -23,13 +24,13 @@ _RECORD_BYTES = 2300
 
 @dataclass(frozen=True)
 class Item:
-    """One captioned picture as its source lists it.
+    """One captioned image as its source lists it.
 
     Attributes:
         key: unique in the split; letters, digits, "_" and "-" (see `key_of`).
         captions: as they are written; what is no caption is dropped later.
         split: the shard folder that it belongs to.
-        picture: the file, or its content.
+        image: the file, or its content.
         name: what a report calls it.
         box: (left, upper, right, lower) in pixels to cut out; what reaches over the borders is clipped.
         extra: other values of the record, as JSON.
@@ -38,7 +39,7 @@ class Item:
     key: str
     captions: tuple[str, ...]
     split: str
-    picture: Path | bytes
+    image: Path | bytes
     name: str
     box: tuple[int, int, int, int] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
@@ -55,7 +56,7 @@ class Block(Protocol):
     """Items that become shards of their own, whatever the other blocks hold; it travels to a worker process.
 
     Attributes:
-        expected: how many pictures, for the progress bar; None if only reading tells.
+        expected: how many images, for the progress bar; None if only reading tells.
     """
 
     @property
@@ -85,9 +86,7 @@ class ItemBlock:
 
     def identity(self) -> Any:
         """Keys, sizes, boxes and captions."""
-        return [
-            [item.key, item.split, _size(item.picture), item.box, item.captions, item.extra] for item in self.listed
-        ]
+        return [[item.key, item.split, _size(item.image), item.box, item.captions, item.extra] for item in self.listed]
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,9 @@ class WritingOptions:
 
     Args:
         shard_mb: no shard is larger than this many megabytes (10^6 bytes), unless one record alone is.
-        validation: share of the pictures, in [0, 1), that goes into the split "validation".
+        validation: share of the images, in [0, 1), that goes into the split "validation".
         seed: of the choice of those.
-        pictures: how pictures are checked and encoded.
+        images: how images are checked and encoded.
 
     Raises:
         InputError: a value is out of range.
@@ -107,13 +106,13 @@ class WritingOptions:
     shard_mb: float = 100.0
     validation: float = 0.0
     seed: int = 0
-    pictures: PictureOptions = field(default_factory=PictureOptions)
+    images: ImageOptions = field(default_factory=ImageOptions)
 
     def __post_init__(self) -> None:
         if not self.shard_mb > 0:
             raise InputError(f"--shard-mb {self.shard_mb:g}: give a size above 0")
         if not 0 <= self.validation < 1:
-            raise InputError(f"--validation {self.validation:g}: give a share of the pictures, from 0 to below 1")
+            raise InputError(f"--validation {self.validation:g}: give a share of the images, from 0 to below 1")
 
     @property
     def shard_bytes(self) -> int:
@@ -123,11 +122,11 @@ class WritingOptions:
     def recorded(self) -> dict[str, Any]:
         """What the shards depend on, as JSON."""
         chosen = {"validation": self.validation, "seed": self.seed} if self.validation else {}
-        return {"shard_mb": self.shard_mb, **chosen, **self.pictures.recorded()}
+        return {"shard_mb": self.shard_mb, **chosen, **self.images.recorded()}
 
 
 @dataclass(frozen=True)
-class Source:
+class Listing:
     """Everything that `galip data prepare` needs to know of a source.
 
     Attributes:
@@ -160,11 +159,11 @@ def listed(
     options: dict[str, Any] | None = None,
     skipped: Iterable[Skipped] = (),
     notes: dict[str, Any] | None = None,
-) -> Source:
+) -> Listing:
     """A source of which every item is known beforehand: they are split and packed into blocks of about a shard.
 
     Args:
-        name, options, skipped, notes: as in `Source`.
+        name, options, skipped, notes: as in `Listing`.
         items: in the order of the records; with `writing.validation`, some of them move to that split.
         writing: gives the share for validation and the size of a block.
 
@@ -173,7 +172,7 @@ def listed(
     """
     everything = list(items)
     if not everything:
-        raise GalipError(f"{name}: no picture is listed there; see docs/data.md for what the folder must look like")
+        raise GalipError(f"{name}: no image is listed there; see docs/data.md for what the folder must look like")
     if writing.validation:
         chosen = choose((item.key for item in everything), writing.validation, writing.seed)
         everything = [_moved(item) if item.key in chosen else item for item in everything]
@@ -187,7 +186,7 @@ def listed(
             )
         seen[place] = item.name
     blocks = [block for of_split in by_split.values() for block in _packed(of_split, writing)]
-    return Source(name, blocks, options or {}, tuple(skipped), notes or {})
+    return Listing(name, blocks, options or {}, tuple(skipped), notes or {})
 
 
 def choose(names: Iterable[str], share: float, seed: int) -> frozenset[str]:
@@ -202,7 +201,7 @@ def rank(name: str, seed: int) -> float:
 
 
 def _moved(item: Item) -> Item:
-    return Item(item.key, item.captions, VALIDATION, item.picture, item.name, item.box, item.extra)
+    return Item(item.key, item.captions, VALIDATION, item.image, item.name, item.box, item.extra)
 
 
 def _packed(items: list[Item], writing: WritingOptions) -> Iterator[ItemBlock]:
@@ -210,9 +209,9 @@ def _packed(items: list[Item], writing: WritingOptions) -> Iterator[ItemBlock]:
     block: list[Item] = []
     filled = 0
     for item in items:
-        size = max(0, _size(item.picture))
-        if writing.pictures.shorter_side:
-            size = min(size, writing.pictures.shorter_side**2)  # a byte a pixel is more than JPEG needs
+        size = max(0, _size(item.image))
+        if writing.images.shorter_side:
+            size = min(size, writing.images.shorter_side**2)  # a byte a pixel is more than JPEG needs
         size += _RECORD_BYTES + sum(len(caption) for caption in item.captions)
         if block and filled + size > writing.shard_bytes:
             yield ItemBlock(tuple(block))
@@ -223,12 +222,12 @@ def _packed(items: list[Item], writing: WritingOptions) -> Iterator[ItemBlock]:
         yield ItemBlock(tuple(block))
 
 
-def _size(picture: Path | bytes) -> int:
+def _size(image: Path | bytes) -> int:
     """In bytes; -1 for a file that is not there."""
-    if isinstance(picture, bytes):
-        return len(picture)
+    if isinstance(image, bytes):
+        return len(image)
     try:
-        return picture.stat().st_size
+        return image.stat().st_size
     except OSError:
         return -1
 
@@ -250,3 +249,7 @@ def read_text(path: Path) -> str:
         raise GalipError(f"{path}: cannot be read ({error.strerror or error}); see docs/data.md") from error
     except UnicodeDecodeError as error:
         raise GalipError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+
+
+def __getattr__(name: str) -> Any:
+    return renamed(__name__, name)

@@ -1,4 +1,4 @@
-"""`galip data prepare coco`: MS COCO's caption files of 2014 and 2017, and its folders of pictures."""
+"""`galip data prepare coco`: MS COCO's caption files of 2014 and 2017, and its folders of images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from galip.data_prep.base import TRAIN, VALIDATION, Item, Source, WritingOptions, key_of, listed
+from galip.data_prep.base import TRAIN, VALIDATION, Item, Listing, WritingOptions, key_of, listed
 from galip.errors import GalipError, InputError
 
 
@@ -16,13 +16,13 @@ def coco(
     writing: WritingOptions,
     validation_images: Path | None = None,
     validation_annotations: Path | None = None,
-) -> Source:
-    """List COCO's pictures with all captions that each has (five, for some six or seven).
+) -> Listing:
+    """List COCO's images with all captions that each has (five, for some six or seven).
 
     Args:
-        images: the folder of the training pictures, `train2014` or `train2017`.
+        images: the folder of the training images, `train2014` or `train2017`.
         annotations: their `captions_train2014.json` or `captions_train2017.json`.
-        writing: with both following arguments left out, its share for validation is taken from the training pictures.
+        writing: with both following arguments left out, its share for validation is taken from the training images.
         validation_images, validation_annotations: the same of COCO's own validation part.
 
     Raises:
@@ -41,7 +41,7 @@ def coco(
 
 def _items(images: Path, annotations: Path, split: str) -> list[Item]:
     if not images.is_dir():
-        raise GalipError(f"{images}: no such folder; name the folder that holds COCO's pictures, e.g. train2014")
+        raise GalipError(f"{images}: no such folder; name the folder that holds COCO's images, e.g. train2014")
     content = _read(annotations)
     captions: dict[int, list[tuple[int, str]]] = {}
     for row in content["annotations"]:
@@ -51,7 +51,7 @@ def _items(images: Path, annotations: Path, split: str) -> list[Item]:
             key=key_of(Path(row["file_name"]).stem),
             captions=tuple(caption for _, caption in sorted(captions.get(row["id"], ()))),
             split=split,
-            picture=images / row["file_name"],
+            image=images / row["file_name"],
             name=row["file_name"],
             extra={"image_id": row["id"], "file": row["file_name"]},
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from galip.data_prep.base import Item, Skipped, Source, WritingOptions, key_of, listed, read_text
+from galip.data_prep.base import Item, Listing, Skipped, WritingOptions, key_of, listed, read_text
 from galip.data_prep.pickles import read_names
 from galip.data_prep.texts import caption_lines
 from galip.errors import GalipError
@@ -15,7 +15,7 @@ _HALF_SIDE = 0.75  # of the box's longer side
 Box = tuple[int, int, int, int]
 
 
-def cub(root: Path, captions: Path, writing: WritingOptions, split_lists: Path | None = None) -> Source:
+def cub(root: Path, captions: Path, writing: WritingOptions, split_lists: Path | None = None) -> Listing:
     """List the birds with their ten captions, in the splits "train" and "test".
 
     Args:
@@ -30,24 +30,24 @@ def cub(root: Path, captions: Path, writing: WritingOptions, split_lists: Path |
     """
     if not captions.is_dir():
         raise GalipError(f"{captions}: no such folder; --captions names the folder that holds CLASS/NAME.txt")
-    pictures = read_table(root / "images.txt")
+    images = read_table(root / "images.txt")
     boxes = read_boxes(root)
     if split_lists is None:
         trained = read_table(root / "train_test_split.txt")
-        split_of = {name: "train" if trained.get(number) == "1" else TEST for number, name in pictures.items()}
+        split_of = {name: "train" if trained.get(number) == "1" else TEST for number, name in images.items()}
         by_stem = {name.rpartition(".")[0]: split for name, split in split_of.items()}
     else:
         by_stem = {name: part for part in ("train", TEST) for name in read_names(split_lists / part)}
     items: list[Item] = []
     skipped = []
-    for number, name in pictures.items():
+    for number, name in images.items():
         stem = name.rpartition(".")[0]
         if stem not in by_stem:
             skipped.append(Skipped("in neither split", name))
             continue
         item = bird(root, stem, number, boxes, captions / f"{stem}.txt", by_stem[stem])
         (items if isinstance(item, Item) else skipped).append(item)  # type: ignore[arg-type]
-    known = {name.rpartition(".")[0] for name in pictures.values()}
+    known = {name.rpartition(".")[0] for name in images.values()}
     skipped += [Skipped("not in images.txt", name) for name in sorted(by_stem.keys() - known)]
     return listed("cub", items, writing, {"split": "official" if split_lists is None else "classes"}, skipped)
 
@@ -57,7 +57,7 @@ def bird(root: Path, stem: str, number: str, boxes: dict[str, Box], text: Path, 
 
     Args:
         root: the folder `CUB_200_2011`.
-        stem: the picture's name below `images/`, without ".jpg".
+        stem: the image's name below `images/`, without ".jpg".
         number: by which `boxes` knows it.
         boxes: from `read_boxes`.
         text: the file of its captions.
@@ -71,7 +71,7 @@ def bird(root: Path, stem: str, number: str, boxes: dict[str, Box], text: Path, 
     if isinstance(lines, Skipped):
         return lines
     if number not in boxes:
-        raise GalipError(f"{root / 'bounding_boxes.txt'}: it holds no box of picture {number}, {name}; fetch it again")
+        raise GalipError(f"{root / 'bounding_boxes.txt'}: it holds no box of image {number}, {name}; fetch it again")
     extra = {"file": name, "box": list(boxes[number])}
     return Item(key_of(stem), lines, split, root / "images" / name, name, square_around(boxes[number]), extra)
 
@@ -84,7 +84,7 @@ def square_around(box: Box) -> Box:
 
     Returns:
         (left, upper, right, lower): around the box's centre, half a side 0.75 times the box's longer side; it may reach
-        over the picture's borders.
+        over the image's borders.
     """
     x, y, width, height = box
     half = int(max(width, height) * _HALF_SIDE)
@@ -109,7 +109,7 @@ def read_table(path: Path) -> dict[str, str]:
 
 
 def read_boxes(root: Path) -> dict[str, Box]:
-    """Bounding boxes (x, y, width, height) by the pictures' numbers, fractions of pixels cut off as in DF-GAN.
+    """Bounding boxes (x, y, width, height) by the images' numbers, fractions of pixels cut off as in DF-GAN.
 
     Raises:
         GalipError: `bounding_boxes.txt` is not there, or a line is something else.
@@ -120,6 +120,6 @@ def read_boxes(root: Path) -> dict[str, Box]:
         try:
             x, y, width, height = (int(float(part)) for part in value.split())
         except ValueError as error:
-            raise GalipError(f"{path}: the box of picture {number} is {value!r}, not four numbers") from error
+            raise GalipError(f"{path}: the box of image {number} is {value!r}, not four numbers") from error
         boxes[number] = (x, y, width, height)
     return boxes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from galip.data_prep.base import Item, Skipped, Source, WritingOptions, key_of, listed
+from galip.data_prep.base import Item, Listing, Skipped, WritingOptions, key_of, listed
 from galip.data_prep.cub import TEST, Box, bird, read_boxes, read_table
 from galip.data_prep.pickles import read_names
 from galip.data_prep.texts import caption_lines
@@ -14,7 +14,7 @@ BIRDS = "CUB_200_2011"
 _PICTURES = ("images/train2014/jpg", "images/val2014/jpg", "images/train2014", "images/val2014", "images")
 
 
-def dfgan(root: Path, writing: WritingOptions) -> Source:
+def dfgan(root: Path, writing: WritingOptions) -> Listing:
     """List such a folder, in the splits "train" and "test" of its `filenames.pickle`.
 
     Args:
@@ -34,7 +34,7 @@ def dfgan(root: Path, writing: WritingOptions) -> Source:
     skipped: list[Skipped] = []
     for part in parts:
         for name in dict.fromkeys(read_names(root / part)):
-            found = birds.item(name, texts.of(name), part) if birds else _picture(root, name, texts.of(name), part)
+            found = birds.item(name, texts.of(name), part) if birds else _image(root, name, texts.of(name), part)
             if isinstance(found, Item):
                 items.append(found)
             else:
@@ -47,12 +47,12 @@ class _Texts:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise GalipError(f"{folder}: no such folder; it must hold the captions, NAME.txt for each picture")
+            raise GalipError(f"{folder}: no such folder; it must hold the captions, NAME.txt for each image")
         self._folder = folder
         self._anywhere: dict[str, Path] | None = None
 
     def of(self, name: str) -> Path:
-        """The file of a picture; it need not exist."""
+        """The file of an image; it need not exist."""
         direct = self._folder / f"{name}.txt"
         if direct.exists():
             return direct
@@ -76,7 +76,7 @@ class _Birds:
         return bird(self._root, name, self._numbers[name], self._boxes, text, split)
 
 
-def _picture(root: Path, name: str, text: Path, split: str) -> Item | Skipped:
+def _image(root: Path, name: str, text: Path, split: str) -> Item | Skipped:
     lines = caption_lines(text, name)
     if isinstance(lines, Skipped):
         return lines

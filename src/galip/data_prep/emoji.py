@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from galip.data_prep.base import TRAIN, Block, Item, Skipped, Source, WritingOptions, listed
+from galip.data_prep.base import TRAIN, Block, Item, Listing, Skipped, WritingOptions, listed
 from galip.data_prep.emoji_art import EMOJI_DATA, Catalogue, Emoji, Icon, Style, fetch, read_icons
 from galip.data_prep.emoji_names import FIREFOX
 
@@ -49,15 +49,15 @@ class IconBlock:
     def items(self) -> Iterator[Item | Skipped]:
         """The items with their images as PNG."""
         for item in self.block.items():
-            assert isinstance(item, Item) and isinstance(item.picture, bytes)
-            yield replace(item, picture=Icon(item.picture).png())
+            assert isinstance(item, Item) and isinstance(item.image, bytes)
+            yield replace(item, image=Icon(item.image).png())
 
     def identity(self) -> Any:
         """That of the icons."""
         return self.block.identity()
 
 
-def emoji(packages: Path, writing: WritingOptions) -> Source:
+def emoji(packages: Path, writing: WritingOptions) -> Listing:
     """List the images in the splits "train", "held_out_pairs" and "held_out_emoji".
 
     A record's other values are `emoji` (its key), `base` (the key without skin tones), `style`, `label`, `tags`, and

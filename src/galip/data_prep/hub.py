@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from galip.data_prep.base import TRAIN, VALIDATION, Item, Skipped, Source, WritingOptions, key_of, rank
+from galip.data_prep.base import TRAIN, VALIDATION, Item, Listing, Skipped, WritingOptions, key_of, rank
 from galip.errors import GalipError, InputError
 from galip.utils.extras import remedy
 
-NO_PICTURE = "no picture in the row"
+NO_IMAGE = "no image in the row"
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class RowBlock:
         """The rows as items."""
         for row, values in enumerate(self.rows):
             key = f"{self.split}-{self.number:05d}-{row:06d}"
-            picture = _content(values[self.image])
-            if picture is None:
-                yield Skipped(NO_PICTURE, key)
+            image = _content(values[self.image])
+            if image is None:
+                yield Skipped(NO_IMAGE, key)
                 continue
             # By key alone, since nobody knows how many rows there are.
             moved = rank(key, self.seed) < self.share
             split = VALIDATION if moved else self.split
-            yield Item(key_of(key), _captions(values[self.caption]), split, picture, key)
+            yield Item(key_of(key), _captions(values[self.caption]), split, image, key)
 
     def identity(self) -> Any:
         """The data set's, with the columns and this part's number."""
@@ -67,13 +67,13 @@ def hub(
     caption: str = "caption",
     splits: Sequence[str] = (),
     subset: str | None = None,
-) -> Source:
+) -> Listing:
     """List a data set's parts, without downloading them: they are streamed when they are written.
 
     Args:
         name: a data set's id on the hub, a .parquet file, or a folder of them.
         writing: with a share for validation, which only one split can be given.
-        image: the column of pictures: of the hub's type, bytes, or a struct of bytes and path.
+        image: the column of images: of the hub's type, bytes, or a struct of bytes and path.
         caption: the column of captions, strings or lists of strings.
         splits: which of its splits; all by default. Of a single file it is the name that the split gets.
         subset: of the data set, where it has several.
@@ -114,7 +114,7 @@ def hub(
             RowBlock(shard, number, split, image, caption, writing.validation, writing.seed, content)
             for number, shard in enumerate(_parts(rows, size * part.num_shards, writing.shard_bytes))
         ]
-    return Source("hub", blocks, {"image_column": image, "caption_column": caption, "splits": list(chosen)})
+    return Listing("hub", blocks, {"image_column": image, "caption_column": caption, "splits": list(chosen)})
 
 
 def _files(name: str) -> list[Path]:
@@ -148,7 +148,7 @@ def _check_columns(name: str, part: Any, image: str, caption: str) -> None:
 
 
 def _undecoded(datasets: Any, part: Any, image: str) -> Any:
-    """The same rows with pictures as bytes."""
+    """The same rows with images as bytes."""
     if part.features and isinstance(part.features[image], datasets.Image):
         return part.cast_column(image, datasets.Image(decode=False))
     return part

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from galip.data.shards import RECORDS_SUFFIX, captions_of, clean_captions, scan_tar
-from galip.data_prep.base import TRAIN, Source
-from galip.data_prep.encoding import PictureOptions, UnusableError, check
+from galip.data_prep.base import TRAIN, Listing
+from galip.data_prep.encoding import ImageOptions, UnusableError, check
 from galip.data_prep.parallel import Tick, work_on
 from galip.data_prep.report import Tally
 from galip.data_prep.tars import BROKEN_TAR, BROKEN_TEXT, TarBlock, without_text
@@ -28,6 +28,7 @@ from galip.data_prep.writing import (
 )
 from galip.errors import GalipError, InputError
 from galip.utils.atomic import write_json
+from galip.utils.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,20 @@ class TarTask:
     block: TarBlock
     number: int
     folder: Path
-    pictures: PictureOptions
+    images: ImageOptions
 
 
-def index_in_place(source: Source, root: Path, pictures: PictureOptions, workers: int = 1) -> dict[str, Any]:
+def index_in_place(
+    source: Listing, root: Path, images: ImageOptions, workers: int = 1, progress: Progress = no_progress
+) -> dict[str, Any]:
     """Describe the tars of a folder; interrupted, the same call goes on with those that are left.
 
     Args:
         source: from `galip.data_prep.tars.tars`, with `in_place`.
         root: the folder of the tars.
-        pictures: of its values, `min_side` counts.
+        images: of its values, `min_side` counts.
         workers: processes.
+        progress: is told how many images are checked.
 
     Returns:
         What `report.json` holds.
@@ -55,16 +59,16 @@ def index_in_place(source: Source, root: Path, pictures: PictureOptions, workers
     Raises:
         GalipError: the folder was described otherwise or has changed since, or has no usable record.
     """
-    plan = plan_of(source, {"min_side": pictures.min_side})
+    plan = plan_of(source, {"min_side": images.min_side})
     with under_way(root, plan, in_place=True) as state:
         if state is None:
             return read_report(root)
         tasks = [
-            TarTask(block, number, state.folder, pictures)
+            TarTask(block, number, state.folder, images)
             for number, block in enumerate(source.blocks)
             if isinstance(block, TarBlock) and not state.done(number)
         ]
-        for _ in work_on(index_tar, tasks, min(workers, len(tasks)), expected(source, tasks), "checking"):
+        for _ in work_on(index_tar, tasks, min(workers, len(tasks)), "checking", expected(source, tasks), progress):
             pass
         tally = tally_of(source, state)
         done = [state.done(number) for number in range(len(source.blocks))]
@@ -82,7 +86,7 @@ def index_tar(task: TarTask, tick: Tick) -> None:
     """Check the records of one tar, write their places beside it, then the record that it is done."""
     (tar,) = task.block.tars
     tally = Tally()
-    places, captions = _usable(tar, task.pictures, tally, tick)
+    places, captions = _usable(tar, task.images, tally, tick)
     shards = {}
     if places:
         write_json(tar.with_suffix(RECORDS_SUFFIX), {"records": places}, indent=None, begin_in=task.folder)
@@ -91,7 +95,7 @@ def index_tar(task: TarTask, tick: Tick) -> None:
     write_json(task.folder / f"{task.number:05d}.json", {"shards": shards, "tally": asdict(tally)})
 
 
-def _usable(tar: Path, pictures: PictureOptions, tally: Tally, tick: Tick) -> tuple[list[Any], int]:
+def _usable(tar: Path, images: ImageOptions, tally: Tally, tick: Tick) -> tuple[list[Any], int]:
     """(places, captions) of the records that can be used."""
     try:
         places = scan_tar(tar)
@@ -114,7 +118,7 @@ def _usable(tar: Path, pictures: PictureOptions, tally: Tally, tick: Tick) -> tu
                     tally.skip(NO_CAPTION, name)
                     continue
                 file.seek(place.image_offset)
-                check(file.read(place.image_size), pictures)
+                check(file.read(place.image_size), images)
             except InputError:
                 tally.skip(BROKEN_TEXT, name)
             except UnusableError as error:

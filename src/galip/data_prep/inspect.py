@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from PIL import Image
 
 from galip.data.images import decode_image
-from galip.data.protocol import BrokenRecordError, open_source, spread
+from galip.data.open import open_source
+from galip.data.protocol import BrokenRecordError, spread
 from galip.data.shard_set import ShardSet
 from galip.data.shards import INDEX, clean_captions, scan_tar
 from galip.data_prep.base import Item, WritingOptions
@@ -27,9 +28,10 @@ from galip.data_prep.writing import MISSING, NO_CAPTION, size_and_hash
 from galip.errors import GalipError
 from galip.utils.contact_sheet import contact_sheet
 from galip.utils.image_io import save_png
+from galip.utils.progress import Progress, no_progress
 
 SMALL = 256
-"""Pictures with a shorter side below this many pixels are counted."""
+"""Images with a shorter side below this many pixels are counted."""
 
 _WORDS, _ON_SHEET, _FEWEST = 40, 49, 200
 _WORD = re.compile(r"\w[\w'’-]*")
@@ -42,7 +44,7 @@ class Facts:
 
     Attributes:
         sizes: (width, height) in pixels.
-        captions: how many a picture has.
+        captions: how many an image has.
         lengths: words of a caption.
         words: in lower case, without the commonest of English.
         broken: records that cannot be used, "name: why".
@@ -67,8 +69,8 @@ class Facts:
         self.verified += other.verified
 
     @property
-    def pictures(self) -> int:
-        """Pictures that can be used."""
+    def images(self) -> int:
+        """Images that can be used."""
         return sum(self.sizes.values())
 
     @property
@@ -84,12 +86,12 @@ class Facts:
                 side[value] += count
         small = sum(count for side, count in sides[2].items() if side < SMALL)
         return {
-            "pictures": self.pictures,
+            "pictures": self.images,
             "captions": sum(number * count for number, count in self.captions.items()),
             "width": _spread_of(sides[0]),
             "height": _spread_of(sides[1]),
             "shorter side": _spread_of(sides[2]),
-            f"share with a shorter side below {SMALL}": small / max(1, self.pictures),
+            f"share with a shorter side below {SMALL}": small / max(1, self.images),
             "captions per picture": _spread_of(self.captions),
             "words per caption": _spread_of(self.lengths),
             "most frequent words": dict(sorted(self.words.items(), key=lambda pair: (-pair[1], pair[0]))[:_WORDS]),
@@ -99,8 +101,8 @@ class Facts:
         }
 
 
-class _Pictures(Protocol):
-    """What is looked at: part of `galip.data.protocol.Pictures`."""
+class _Images(Protocol):
+    """What is looked at: part of `galip.data.protocol.ImageSource`."""
 
     def __len__(self) -> int: ...
 
@@ -111,7 +113,7 @@ class _Pictures(Protocol):
 
 @dataclass(frozen=True)
 class _Listed:
-    """A plain folder; unlike training's own reader it opens where pictures are broken or missing."""
+    """A plain folder; unlike training's own reader it opens where images are broken or missing."""
 
     items: tuple[Item, ...]
 
@@ -120,12 +122,12 @@ class _Listed:
 
     def read(self, number: int) -> tuple[Image.Image, tuple[str, ...]]:
         item = self.items[number]
-        assert isinstance(item.picture, Path)
+        assert isinstance(item.image, Path)
         if not (captions := clean_captions(item.captions)):
             raise BrokenRecordError(item.name, NO_CAPTION)
-        if not item.picture.is_file():
+        if not item.image.is_file():
             raise BrokenRecordError(item.name, MISSING)
-        return decode_image(item.picture, item.name), captions
+        return decode_image(item.image, item.name), captions
 
     def name_of(self, number: int) -> str:
         return self.items[number].name
@@ -135,17 +137,18 @@ class _Listed:
 class _Look:
     """A part to look at: what a worker process is sent."""
 
-    pictures: _Pictures
+    images: _Images
     numbers: range
     place: int
 
 
-def inspect(path: Path, workers: int = 1) -> dict[str, Facts]:
-    """Read every picture and caption, and compare shards with their index.
+def inspect(path: Path, workers: int = 1, progress: Progress = no_progress) -> dict[str, Facts]:
+    """Read every image and caption, and compare shards with their index.
 
     Args:
         path: a shard folder, a folder of such (train/, validation/), tars or one tar, or a plain folder.
         workers: processes.
+        progress: is told how many images are read, then how many shards are verified.
 
     Returns:
         What was found, by the name of the folder.
@@ -153,36 +156,36 @@ def inspect(path: Path, workers: int = 1) -> dict[str, Facts]:
     Raises:
         GalipError: there is nothing at `path`, or nothing with captions.
     """
-    return {part.resolve().name: _inspect(part, workers) for part in parts_of(path)}
+    return {part.resolve().name: _inspect(part, workers, progress) for part in parts_of(path)}
 
 
 def parts_of(path: Path) -> list[Path]:
     """The shard folders inside a folder that is none itself, else the path alone."""
     if not path.exists():
-        raise GalipError(f"{path}: not there; name shards, tars or a folder of pictures on this machine")
+        raise GalipError(f"{path}: not there; name shards, tars or a folder of images on this machine")
     inside = sorted(index.parent for index in path.glob(f"*/{INDEX}"))
     return inside if inside and not (path / INDEX).exists() else [path]
 
 
 def write_sheet(path: Path, sheet: Path) -> None:
-    """Write a contact sheet of pictures from all over `path`, each with its first caption.
+    """Write a contact sheet of images from all over `path`, each with its first caption.
 
     Raises:
-        GalipError: no picture can be read.
+        GalipError: no image can be read.
     """
     shown = []
     for part in parts_of(path):
-        pictures = _opened(part)[0]
-        for number in spread(_ON_SHEET // len(parts_of(path)), len(pictures)):
+        images = _opened(part)[0]
+        for number in spread(_ON_SHEET // len(parts_of(path)), len(images)):
             try:
-                picture, captions = pictures.read(number)
+                image, captions = images.read(number)
             except BrokenRecordError:
                 continue
-            note = f"{picture.width} x {picture.height}, {counted(len(captions), 'caption')}"
-            picture.thumbnail((SMALL, SMALL))
-            shown.append((picture, captions[0], note))
+            note = f"{image.width} x {image.height}, {counted(len(captions), 'caption')}"
+            image.thumbnail((SMALL, SMALL))
+            shown.append((image, captions[0], note))
     if not shown:
-        raise GalipError(f"{path}: no picture for the contact sheet can be read")
+        raise GalipError(f"{path}: no image for the contact sheet can be read")
     save_png(contact_sheet(shown), sheet)
 
 
@@ -190,12 +193,12 @@ def described(found: dict[str, Facts]) -> Iterator[str]:
     """The lines that the command prints."""
     for name, facts in found.items():
         values = facts.as_json()
-        yield f"{name}: {counted(values['pictures'], 'picture')}, {counted(values['captions'], 'caption')}"
+        yield f"{name}: {counted(values['pictures'], 'image')}, {counted(values['captions'], 'caption')}"
         for what, unit in (("width", " px"), ("height", " px"), ("shorter side", " px")):
             yield f"  {what}: {_words_of(values[what], unit)}"
         yield f"  shorter side below {SMALL} px: {values[f'share with a shorter side below {SMALL}']:.1%}"
-        for what in ("captions per picture", "words per caption"):
-            yield f"  {what}: {_words_of(values[what])}"
+        yield f"  captions per image: {_words_of(values['captions per picture'])}"
+        yield f"  words per caption: {_words_of(values['words per caption'])}"
         words = list(values["most frequent words"].items())[:20]
         yield f"  most frequent words: {', '.join(f'{word} {count:,}' for word, count in words)}"
         if facts.verified or facts.damaged:
@@ -208,20 +211,21 @@ def described(found: dict[str, Facts]) -> Iterator[str]:
                 yield "    ... (--json lists them all)"
 
 
-def _inspect(part: Path, workers: int) -> Facts:
+def _inspect(part: Path, workers: int, progress: Progress) -> Facts:
     facts = Facts()
-    pictures, facts.broken, facts.damaged = _opened(part)
-    count = max(_FEWEST, math.ceil(len(pictures) / (8 * workers)))
-    ranges = [range(start, min(start + count, len(pictures))) for start in range(0, len(pictures), count)]
-    looks = [_look_at(pictures, numbers, place) for place, numbers in enumerate(ranges)]
-    results = work_on(look, looks, min(workers, len(looks)), len(pictures), f"reading {part.name}")
+    images, facts.broken, facts.damaged = _opened(part)
+    count = max(_FEWEST, math.ceil(len(images) / (8 * workers)))
+    ranges = [range(start, min(start + count, len(images))) for start in range(0, len(images), count)]
+    looks = [_look_at(images, numbers, place) for place, numbers in enumerate(ranges)]
+    results = work_on(look, looks, min(workers, len(looks)), f"reading {part.name}", len(images), progress)
     # In the order of the records, whoever was first.
     for _, result in sorted(results, key=lambda pair: pair[0]):
         facts.add(result)
     if (part / INDEX).exists():
         shards = json.loads((part / INDEX).read_text(encoding="utf-8"))["shards"]
         tasks = [(part / shard["file"], shard) for shard in shards]
-        for name, why in work_on(verify, tasks, min(workers, len(tasks)), len(tasks), f"verifying {part.name}"):
+        stage = f"verifying {part.name}"
+        for name, why in work_on(verify, tasks, min(workers, len(tasks)), stage, len(tasks), progress):
             if why:
                 facts.damaged[name] = why
             else:
@@ -229,29 +233,29 @@ def _inspect(part: Path, workers: int) -> Facts:
     return facts
 
 
-def _opened(part: Path) -> tuple[_Pictures, list[str], dict[str, str]]:
+def _opened(part: Path) -> tuple[_Images, list[str], dict[str, str]]:
     """What is there, and what is known of broken records and damaged shards before anything is read."""
     tars = [part] if part.is_file() else sorted(part.glob("*.tar"))
     if tars or (part / INDEX).exists():
-        pictures = open_source(str(part))
-        assert isinstance(pictures, ShardSet)
+        images = open_source(str(part))
+        assert isinstance(images, ShardSet)
         broken = []
-        damaged = {Path(name).name: why for name, why in pictures.broken_shards.items()}
+        damaged = {Path(name).name: why for name, why in images.broken_shards.items()}
         if not (part / INDEX).exists():
             for tar in tars:
                 if tar.name not in damaged:
                     complete = {place.key for place in scan_tar(tar)}
                     broken += [f"{skipped.name}: {skipped.reason}" for skipped in without_text(tar, complete)]
-        return pictures, broken, damaged
+        return images, broken, damaged
     source = folder(part, WritingOptions())
     items = tuple(item for block in source.blocks for item in block.items() if isinstance(item, Item))
     return _Listed(items), [f"{skipped.name}: {skipped.reason}" for skipped in source.skipped], {}
 
 
-def _look_at(pictures: _Pictures, numbers: range, place: int) -> _Look:
-    if isinstance(pictures, _Listed):  # a process is sent its own items only
-        return _Look(_Listed(pictures.items[numbers.start : numbers.stop]), range(len(numbers)), place)
-    return _Look(pictures, numbers, place)
+def _look_at(images: _Images, numbers: range, place: int) -> _Look:
+    if isinstance(images, _Listed):  # a process is sent its own items only
+        return _Look(_Listed(images.items[numbers.start : numbers.stop]), range(len(numbers)), place)
+    return _Look(images, numbers, place)
 
 
 def look(task: _Look, tick: Tick) -> tuple[int, Facts]:
@@ -260,14 +264,14 @@ def look(task: _Look, tick: Tick) -> tuple[int, Facts]:
     for number in task.numbers:
         tick()
         try:
-            picture, captions = task.pictures.read(number)
+            image, captions = task.images.read(number)
         except BrokenRecordError as error:
             if error.shard:  # thousands of records, one cause
                 facts.damaged[Path(error.shard).name] = error.why
             else:
                 facts.broken.append(str(error))
             continue
-        facts.sizes[picture.size] += 1
+        facts.sizes[image.size] += 1
         facts.captions[len(captions)] += 1
         for caption in captions:
             facts.lengths[len(caption.split())] += 1

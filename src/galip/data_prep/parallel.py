@@ -1,4 +1,4 @@
-"""Blocks worked on by several processes, with a progress bar, until they are done or the user has had enough."""
+"""Blocks worked on by several processes until they are done or the user has had enough."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import count
 from multiprocessing.connection import wait as wait_for
 from typing import Any, Protocol, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from galip.errors import GalipError
+from galip.utils.progress import Progress, no_progress
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Tick = Callable[[], None]
-"""Called by the work after each picture: it moves the bar on, and raises where the work shall end."""
+"""Called by the work after each image: it counts it, and raises where the work shall end."""
 
 _LOOK_EVERY = 0.2  # seconds between two looks at the counter
 
-# In a worker: the pictures of all workers so far, and whether to stop.
+# In a worker: the images of all workers so far, and whether to stop.
 _shared: tuple[Any, Any] | None = None
 
 
@@ -45,16 +44,22 @@ def usable_cores() -> int:
 
 
 def work_on(
-    work: Callable[[Task, Tick], Result], tasks: Iterable[Task], workers: int, expected: int | None, doing: str
+    work: Callable[[Task, Tick], Result],
+    tasks: Iterable[Task],
+    workers: int,
+    stage: str,
+    expected: int | None = None,
+    progress: Progress = no_progress,
 ) -> Iterator[Result]:
-    """Do `work` on every task, and show how far it is on a terminal.
+    """Do `work` on every task.
 
     Args:
         work: a function of a module; called with a task and a `Tick`.
         tasks: picklable where there are several workers; a few are taken ahead of the work.
         workers: processes; 1 works in this one.
-        expected: pictures in all tasks, None if nobody knows.
-        doing: the word before the progress bar.
+        stage: what is being done, for `progress`.
+        expected: images in all tasks, None if nobody knows.
+        progress: is told how many images are done.
 
     Yields:
         The results, in the order in which they come.
@@ -62,15 +67,13 @@ def work_on(
     Raises:
         GalipError: a worker process died, or the work raised it.
     """
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(doing, total=expected)
-        if workers > 1:
-            yield from _in_processes(work, tasks, workers, lambda done: progress.update(bar, completed=done))
-        else:
-            for task in tasks:
-                yield work(task, lambda: progress.advance(bar))
+    numbers = count(1)
+    progress(stage, 0, expected or 0)
+    if workers > 1:
+        yield from _in_processes(work, tasks, workers, lambda done: progress(stage, done, expected or 0))
+    else:
+        for task in tasks:
+            yield work(task, lambda: progress(stage, next(numbers), expected or 0))
 
 
 def _in_processes(
@@ -99,7 +102,7 @@ def _in_processes(
                 "what is finished"
             ) from error
         finally:
-            # Also after Ctrl-C; workers then end at their next picture.
+            # Also after Ctrl-C; workers then end at their next image.
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
 

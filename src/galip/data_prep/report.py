@@ -1,4 +1,4 @@
-"""What became of the pictures of a source: counts, what was left out and why, and how a person is told."""
+"""What became of the images of a source: counts, what was left out and why, and how a person is told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 EXAMPLES = 20
-"""So many names are given for each reason to leave pictures out."""
+"""So many names are given for each reason to leave images out."""
 
 REPORT = "report.json"
 
@@ -19,8 +19,8 @@ class Tally:
 
     Attributes:
         skipped: by reason, how many and the first names.
-        kept: pictures whose bytes are the original's.
-        encoded: pictures that were encoded again.
+        kept: images whose bytes are the original's.
+        encoded: images that were encoded again.
         captions_dropped: captions that hold nothing, or no text.
     """
 
@@ -30,7 +30,7 @@ class Tally:
     captions_dropped: int = 0
 
     def skip(self, reason: str, name: str) -> None:
-        """Count a picture that is left out."""
+        """Count an image that is left out."""
         self._skip(reason, 1, [name])
 
     def add(self, other: Tally) -> None:
@@ -56,10 +56,10 @@ def summary(report: dict[str, Any], out: Path) -> Iterator[str]:
     """
     splits = report["splits"]
     records, captions = (sum(split[what] for split in splits.values()) for what in ("records", "captions"))
-    yield f"{out}: {counted(records, 'picture')} with {counted(captions, 'caption')}"
+    yield f"{out}: {counted(records, 'image')} with {counted(captions, 'caption')}"
     for name, split in splits.items():
         yield (
-            f"  {name}: {counted(split['records'], 'picture')}, {counted(split['captions'], 'caption')}, "
+            f"  {name}: {counted(split['records'], 'image')}, {counted(split['captions'], 'caption')}, "
             f"{counted(split['shards'], 'shard')}, {split['bytes'] / 1e6:,.1f} MB"
         )
     if report["encoded"]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from galip.data.shards import IMAGE_SUFFIXES, captions_of, scan_tar, split_name
-from galip.data_prep.base import TRAIN, VALIDATION, Item, Skipped, Source, WritingOptions, choose, key_of
-from galip.data_prep.encoding import PictureOptions
+from galip.data_prep.base import TRAIN, VALIDATION, Item, Listing, Skipped, WritingOptions, choose, key_of
+from galip.data_prep.encoding import ImageOptions
 from galip.errors import GalipError, InputError
 
 BROKEN_TAR, BROKEN_TEXT, NO_TEXT = "unreadable tar", "captions cannot be read", "no caption file"
@@ -26,7 +26,7 @@ class TarBlock:
 
     @property
     def expected(self) -> int | None:
-        """The pictures that img2dataset's own statistics promise."""
+        """The images that img2dataset's own statistics promise."""
         counts = [_successes(tar) for tar in self.tars]
         return None if None in counts else sum(filter(None, counts))
 
@@ -53,7 +53,7 @@ class TarBlock:
                         key=key_of(f"{tar.stem}-{place.key}"),
                         captions=captions,
                         split=self.split,
-                        picture=file.read(place.image_size),
+                        image=file.read(place.image_size),
                         name=name,
                         extra={"tar": tar.name, "source_id": place.key},
                     )
@@ -65,7 +65,7 @@ class TarBlock:
 
 def tars(
     name: str, root: Path, writing: WritingOptions, in_place: bool = False, validation_root: Path | None = None
-) -> Source:
+) -> Listing:
     """List the tars of img2dataset's output folder: 00000.tar, 00001.tar, ... with KEY.jpg, KEY.txt, KEY.json.
 
     Args:
@@ -82,12 +82,12 @@ def tars(
     """
     found = [(tar, TRAIN) for tar in _tars_in(root)]
     if in_place:
-        if validation_root or writing != WritingOptions(pictures=PictureOptions(min_side=writing.pictures.min_side)):
+        if validation_root or writing != WritingOptions(images=ImageOptions(min_side=writing.images.min_side)):
             raise InputError(
-                "--in-place leaves the tars as they are: of the options for shards, splits and pictures, only "
+                "--in-place leaves the tars as they are: of the options for shards, splits and images, only "
                 "--min-side can be given with it"
             )
-        return Source(name, [TarBlock((tar,), split) for tar, split in found], {"in_place": True})
+        return Listing(name, [TarBlock((tar,), split) for tar, split in found], {"in_place": True})
     if validation_root:
         if writing.validation:
             raise InputError("--validation: --validation-dir is given already; leave one of them out")
@@ -98,11 +98,11 @@ def tars(
         chosen = choose((tar.name for tar, _ in found), writing.validation, writing.seed)
         found = [(tar, VALIDATION if tar.name in chosen else TRAIN) for tar, _ in found]
         found.sort(key=lambda pair: (pair[1], pair[0]))
-    return Source(name, list(_packed(found, writing.shard_bytes)))
+    return Listing(name, list(_packed(found, writing.shard_bytes)))
 
 
 def without_text(tar: Path, complete: set[str]) -> Iterator[Skipped]:
-    """The pictures of a tar that have no text beside them.
+    """The images of a tar that have no text beside them.
 
     Args:
         tar: the file.

@@ -1,4 +1,4 @@
-"""Caption files: one caption a line, beside the pictures or in a tree of their own."""
+"""Caption files: one caption a line, beside the images or in a tree of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def caption_lines(path: Path, name: str) -> tuple[str, ...] | Skipped:
 
     Args:
         path: the file.
-        name: what a report calls the picture.
+        name: what a report calls the image.
 
     Returns:
         The captions, or why there are none.

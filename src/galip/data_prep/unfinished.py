@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from galip.data.shards import FORMAT
-from galip.data_prep.base import Source, WritingOptions, digest_of
+from galip.data_prep.base import Listing, WritingOptions, digest_of
 from galip.data_prep.report import REPORT
 from galip.errors import GalipError
 from galip.utils.atomic import write_json
@@ -52,7 +52,7 @@ class Unfinished:
         shutil.rmtree(self.folder)
 
 
-def plan_of(source: Source, options: dict[str, Any]) -> dict[str, Any]:
+def plan_of(source: Listing, options: dict[str, Any]) -> dict[str, Any]:
     """What a preparation is: equal plans give equal bytes.
 
     Args:
@@ -67,7 +67,7 @@ def plan_of(source: Source, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def recorded(source: Source, writing: WritingOptions) -> dict[str, Any]:
+def recorded(source: Listing, writing: WritingOptions) -> dict[str, Any]:
     """All options of a preparation that writes shards."""
     return source.options | writing.recorded()
 
@@ -104,8 +104,6 @@ def under_way(out: Path, plan: dict[str, Any], in_place: bool = False) -> Iterat
                 yield None
                 return
             write_json(state.folder / _PLAN, plan)
-            for path in state.folder.glob(".*.part"):  # left by a kill
-                path.unlink()
             yield state
     except Timeout:
         raise GalipError(f"{out}: another galip command is writing there; wait for it") from None
@@ -136,4 +134,4 @@ def _compare(out: Path, was: dict[str, Any], plan: dict[str, Any]) -> None:
         )
         raise GalipError(f"{out}: it was made with other options, {before} instead of {now}; {remedy}")
     if was["input"] != plan["input"]:
-        raise GalipError(f"{out}: it was made from other pictures or captions than are there now; {remedy}")
+        raise GalipError(f"{out}: it was made from other images or captions than are there now; {remedy}")

@@ -9,21 +9,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from galip.data.shards import FORMAT, INDEX, RECORDS_SUFFIX, clean_captions, scan_tar
-from galip.data_prep.base import Block, Item, Skipped, Source, WritingOptions
+from galip.data_prep.base import Block, Item, Listing, Skipped, WritingOptions
 from galip.data_prep.encoding import UNREADABLE, UnusableError, encode
 from galip.data_prep.parallel import Tick, work_on
 from galip.data_prep.report import Tally
 from galip.data_prep.unfinished import Unfinished, plan_of, under_way
 from galip.errors import GalipError
-from galip.utils.atomic import write_json
+from galip.utils.atomic import atomic_file, write_json
+from galip.utils.progress import Progress, no_progress
 
 MISSING, NO_CAPTION = "missing file", "no caption"
 
@@ -40,7 +40,9 @@ class Task:
     writing: WritingOptions
 
 
-def prepare(source: Source, out: Path, writing: WritingOptions, workers: int = 1) -> dict[str, Any]:
+def prepare(
+    source: Listing, out: Path, writing: WritingOptions, workers: int = 1, progress: Progress = no_progress
+) -> dict[str, Any]:
     """Write the shards of a source, one folder for each split, and a report.
 
     Interrupted at any moment, the same call goes on from the shards that are finished. The result does not depend on
@@ -49,21 +51,22 @@ def prepare(source: Source, out: Path, writing: WritingOptions, workers: int = 1
     Args:
         source: what to write.
         out: the folder that gets OUT/SPLIT/ and OUT/report.json.
-        writing: size of shards, and how pictures are checked and encoded.
+        writing: size of shards, and how images are checked and encoded.
         workers: processes.
+        progress: is told how many images are written.
 
     Returns:
         What `report.json` holds.
 
     Raises:
-        GalipError: `out` holds something else or was made otherwise, or the source has no usable picture at all.
+        GalipError: `out` holds something else or was made otherwise, or the source has no usable image at all.
     """
     plan = plan_of(source, writing.recorded())
     with under_way(out, plan) as state:
         if state is None:
             return read_report(out)
         tasks = [Task(block, n, state.folder, writing) for n, block in enumerate(source.blocks) if not state.done(n)]
-        for _ in work_on(write_block, tasks, min(workers, len(tasks)), expected(source, tasks), "writing"):
+        for _ in work_on(write_block, tasks, min(workers, len(tasks)), "writing", expected(source, tasks), progress):
             pass
         return _finish(state, source)
 
@@ -74,13 +77,13 @@ def read_report(out: Path) -> dict[str, Any]:
     return found
 
 
-def expected(source: Source, tasks: list[Any]) -> int | None:
-    """How many pictures the tasks' blocks hold; None if one of them does not know."""
+def expected(source: Listing, tasks: list[Any]) -> int | None:
+    """How many images the tasks' blocks hold; None if one of them does not know."""
     counts = [task.block.expected for task in tasks]
     return sum(filter(None, counts)) if None not in counts else None
 
 
-def _finish(state: Unfinished, source: Source) -> dict[str, Any]:
+def _finish(state: Unfinished, source: Listing) -> dict[str, Any]:
     """Final names, indices, report. Every step may have been taken already by a command that was killed."""
     tally = tally_of(source, state)
     splits: dict[str, list[dict[str, Any]]] = {}
@@ -108,7 +111,7 @@ def _finish(state: Unfinished, source: Source) -> dict[str, Any]:
     return report
 
 
-def tally_of(source: Source, state: Unfinished) -> Tally:
+def tally_of(source: Listing, state: Unfinished) -> Tally:
     """All counts of a preparation whose blocks are done."""
     tally = Tally()
     for skipped in source.skipped:
@@ -120,12 +123,12 @@ def tally_of(source: Source, state: Unfinished) -> Tally:
     return tally
 
 
-def nothing_usable(source: Source, tally: Tally) -> str:
-    """What is said where every picture was left out."""
+def nothing_usable(source: Listing, tally: Tally) -> str:
+    """What is said where every image was left out."""
     why = "; ".join(
         f"{reason}: {found['count']:,} ({', '.join(found['examples'][:3])})" for reason, found in tally.skipped.items()
     )
-    return f"{source.name}: none of its pictures can be used, nothing is written: {why}"
+    return f"{source.name}: none of its images can be used, nothing is written: {why}"
 
 
 def write_index(folder: Path, state: Unfinished, split: str, shards: list[dict[str, Any]]) -> None:
@@ -143,7 +146,7 @@ def write_index(folder: Path, state: Unfinished, split: str, shards: list[dict[s
 
 
 def report_of(
-    plan: dict[str, Any], splits: dict[str, list[dict[str, Any]]], tally: Tally, source: Source
+    plan: dict[str, Any], splits: dict[str, list[dict[str, Any]]], tally: Tally, source: Listing
 ) -> dict[str, Any]:
     """What `report.json` holds: the plan, sizes of splits, what was skipped, notes of the source."""
     sums = {
@@ -160,20 +163,18 @@ def report_of(
 def write_block(task: Task, tick: Tick) -> None:
     """Write the shards of one block beside each other, then the record that it is done."""
     tally = Tally()
-    shards: dict[str, _Shards] = {}
-    try:
+    shards: dict[str, _ShardWriter] = {}
+    with ExitStack() as stack:
         for item in task.block.items():
             if isinstance(item, Skipped):
                 tally.skip(item.reason, item.name)
             elif record := _record(item, task.writing, tally):
                 if item.split not in shards:
-                    shards[item.split] = _Shards(task.folder, f"{task.number:05d}-{item.split}", task.writing)
+                    name = f"{task.number:05d}-{item.split}"
+                    shards[item.split] = stack.enter_context(_ShardWriter(task.folder, name, task.writing.shard_bytes))
                 shards[item.split].add(*record)
             tick()
-        files = {split: written.close() for split, written in shards.items()}
-    finally:
-        for written in shards.values():
-            written.discard()
+        files = {split: writer.close() for split, writer in shards.items()}
     write_json(task.folder / f"{task.number:05d}.json", {"shards": files, "tally": asdict(tally)})
 
 
@@ -185,8 +186,8 @@ def _record(item: Item, writing: WritingOptions, tally: Tally) -> tuple[str, str
         tally.skip(NO_CAPTION, item.name)
         return None
     try:
-        content = item.picture if isinstance(item.picture, bytes) else item.picture.read_bytes()
-        encoded = encode(content, writing.pictures, item.box)
+        content = item.image if isinstance(item.image, bytes) else item.image.read_bytes()
+        encoded = encode(content, writing.images, item.box)
     except OSError as error:
         tally.skip(MISSING if isinstance(error, FileNotFoundError) else UNREADABLE, item.name)
         return None
@@ -201,29 +202,36 @@ def _record(item: Item, writing: WritingOptions, tally: Tally) -> tuple[str, str
     return item.key, encoded.suffix, encoded.content, text, len(captions)
 
 
-@dataclass
-class _Shards:
-    """The shards of one block and split, one after the other, none above the bound."""
+class _ShardWriter:
+    """The shards of one block and split, one after the other; what is unfinished at an error is removed.
 
-    folder: Path
-    name: str
-    writing: WritingOptions
-    finished: list[dict[str, Any]] = field(default_factory=list)
-    _file: BinaryIO | None = None
-    _tar: tarfile.TarFile | None = None
-    _bytes: int = 0
-    _records: int = 0
-    _captions: int = 0
+    Args:
+        folder: where they are written.
+        name: their names begin with it.
+        max_bytes: no shard is larger, unless one record alone is.
+    """
+
+    def __init__(self, folder: Path, name: str, max_bytes: int) -> None:
+        self.folder, self.name, self.max_bytes = folder, name, max_bytes
+        self.finished: list[dict[str, Any]] = []
+        self._open: ExitStack | None = None  # of the shard that is being written
+        self._bytes = self._records = self._captions = 0
+
+    def __enter__(self) -> _ShardWriter:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._open is not None:
+            self._open.__exit__(*error)
 
     def add(self, key: str, suffix: str, image: bytes, text: bytes, captions: int) -> None:
+        """Write one record."""
         members = ((f"{key}.{suffix}", image), (f"{key}.json", text))
         size = sum(_TAR_BLOCK + _up(len(content), _TAR_BLOCK) for _, content in members)
-        if self._tar and _up(self._bytes + size + 2 * _TAR_BLOCK, _TAR_RECORD) > self.writing.shard_bytes:
+        if self._open and _up(self._bytes + size + 2 * _TAR_BLOCK, _TAR_RECORD) > self.max_bytes:
             self._end()
-        if self._tar is None:
-            self._file = self._unfinished.open("wb")
-            self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
-            self._bytes = self._records = self._captions = 0
+        if self._open is None:
+            self._begin()
         for name, content in members:
             member = tarfile.TarInfo(name)  # time, owner and rights are the same for all
             member.size = len(content)
@@ -234,51 +242,34 @@ class _Shards:
 
     def close(self) -> list[dict[str, Any]]:
         """End the last shard; the shards as an index lists them, but without ".tar"."""
-        if self._tar is not None:
+        if self._open is not None:
             self._end()
         return self.finished
 
-    def discard(self) -> None:
-        """Remove what was begun and not finished."""
-        if self._file is not None:
-            self._file.close()
-            self._unfinished.unlink(missing_ok=True)
-
-    @property
-    def _unfinished(self) -> Path:
-        return self.folder / f".{self.name}.{os.getpid()}.part"
+    def _begin(self) -> None:
+        self._open = ExitStack()
+        self._stem = f"{self.name}-{len(self.finished):03d}"
+        self._part = self._open.enter_context(atomic_file(self.folder / f"{self._stem}.tar"))
+        self._tar = self._open.enter_context(tarfile.TarFile(self._part, "w", format=tarfile.USTAR_FORMAT))
+        self._bytes = self._records = self._captions = 0
 
     def _end(self) -> None:
-        assert self._tar is not None and self._file is not None
+        assert self._open is not None
         self._tar.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._tar = self._file = None
-        name = f"{self.name}-{len(self.finished):03d}"
-        write_records(self._unfinished, self.folder / (name + RECORDS_SUFFIX))
-        shard = {"file": name, "records": self._records, "captions": self._captions}
-        self.finished.append(shard | size_and_hash(self._unfinished))
-        self._unfinished.replace(self.folder / (name + ".tar"))
-
-
-def write_records(tar: Path, path: Path) -> None:
-    """The places of a tar's records, for random access."""
-    write_json(path, {"records": scan_tar(tar)}, indent=None)
+        write_json(self.folder / (self._stem + RECORDS_SUFFIX), {"records": scan_tar(self._part)}, indent=None)
+        shard = {"file": self._stem, "records": self._records, "captions": self._captions}
+        self.finished.append(shard | size_and_hash(self._part))
+        self._open.close()
+        self._open = None
 
 
 def size_and_hash(path: Path) -> dict[str, Any]:
     """{"bytes", "sha256"} of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        for block in _blocks_of(file):
+        while block := file.read(1 << 20):
             digest.update(block)
         return {"bytes": file.tell(), "sha256": digest.hexdigest()}
-
-
-def _blocks_of(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(1 << 20):
-        yield block
 
 
 def _up(size: int, unit: int) -> int:

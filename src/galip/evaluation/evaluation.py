@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from galip.data.protocol import Pictures, open_source
+from galip.data.open import open_source
+from galip.data.protocol import ImageSource
 from galip.data.streaming import StreamedShards
 from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
@@ -63,7 +64,7 @@ class Against:
     """What a model is measured against, and with what.
 
     Attributes:
-        data: captioned real pictures (`galip.data.protocol.open_source`); empty where the protocol brings its own.
+        data: captioned real pictures (`galip.data.open.open_source`); empty where the protocol brings its own.
         reference: an .npz with statistics of the reference, for protocols that ask for one.
         training: the pictures that the model was trained on, for the memorisation check; empty: no check.
         prompts: prompt suites by name, or files of prompts, beside the protocol's own.
@@ -491,11 +492,11 @@ def _digest_of_both_sides(extractor: FeatureExtractor) -> str:
     return extractor.digest if text is None else hashlib.sha256(f"{extractor.digest} {text}".encode()).hexdigest()[:16]
 
 
-def open_pictures(name: str, called: str) -> Pictures:
+def open_pictures(name: str, called: str) -> ImageSource:
     """Captioned pictures that can be read in any order.
 
     Args:
-        name: what `galip.data.protocol.open_source` takes.
+        name: what `galip.data.open.open_source` takes.
         called: what an error calls them.
 
     Raises:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from galip.data.images import as_array, resize_and_crop
-from galip.data.protocol import Pictures
+from galip.data.protocol import ImageSource
 from galip.errors import GalipError
 from galip.evaluation.extractors.registry import full_precision
 from galip.evaluation.plan import Asked
@@ -125,7 +125,7 @@ class DrawnPictures:
     images_seen: int | None = None
     engine = ""
 
-    def __init__(self, source: Pictures, name: str, size: int) -> None:
+    def __init__(self, source: ImageSource, name: str, size: int) -> None:
         self.source, self.name, self.digest, self._size = source, name, source.state[:16], size
 
     @property
@@ -136,7 +136,7 @@ class DrawnPictures:
         return real_pictures(self.source, [row.earlier for row in rows], self._size)
 
 
-def real_pictures(source: Pictures, numbers: Sequence[int], resolution: int) -> Tensor:
+def real_pictures(source: ImageSource, numbers: Sequence[int], resolution: int) -> Tensor:
     """Real pictures as every protocol sees them: shorter side to `resolution`, antialiased bicubic, centre crop.
 
     Args:

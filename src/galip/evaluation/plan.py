@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from galip.data.protocol import Pictures
+from galip.data.protocol import ImageSource
 from galip.errors import InputError
 from galip.evaluation.protocols import Protocol
 from galip.evaluation.suites import Suite
@@ -77,7 +77,7 @@ class Plan:
 
 def make_plan(
     protocol: Protocol,
-    source: Pictures | None = None,
+    source: ImageSource | None = None,
     listed: Sequence[Listed] = (),
     suites: Sequence[Suite] = (),
 ) -> Plan:
@@ -137,7 +137,7 @@ def make_plan(
     return plan
 
 
-def plan_of_pictures(protocol: Protocol, drawn: Pictures, source: Pictures | None = None) -> Plan:
+def plan_of_pictures(protocol: Protocol, drawn: ImageSource, source: ImageSource | None = None) -> Plan:
     """The plan where somebody else's drawn pictures are evaluated: all of them, under their first captions.
 
     Args:

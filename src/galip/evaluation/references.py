@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from galip.data.protocol import Pictures
+from galip.data.protocol import ImageSource
 from galip.distributed import Distributed
 from galip.evaluation.extractors.registry import FeatureExtractor
 from galip.evaluation.features import look_at_pictures
@@ -31,7 +31,7 @@ class RealFeatures:
         cache: the cache's folder.
     """
 
-    def __init__(self, source: Pictures, records: Sequence[int], resolution: int, cache: Path) -> None:
+    def __init__(self, source: ImageSource, records: Sequence[int], resolution: int, cache: Path) -> None:
         self.source, self.records, self.resolution = source, list(records), resolution
         about = [source.state, self.records, resolution]
         name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from galip.data.protocol import Pictures
+from galip.data.protocol import ImageSource
 from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
 from galip.evaluation.evaluation import COMPARING, Against, Evaluation, open_pictures
@@ -120,7 +120,7 @@ def is_pictures(model: str | Path) -> bool:
     return path.suffix == ".tar" or (path.is_dir() and not (path / INDEX).exists() and not is_export(path))
 
 
-def _drawn_earlier(model: str | Path) -> Pictures:
+def _drawn_earlier(model: str | Path) -> ImageSource:
     try:
         return open_pictures(str(model), "drawn pictures")
     except GalipError as error:
@@ -133,7 +133,7 @@ def _drawn_earlier(model: str | Path) -> Pictures:
         raise
 
 
-def _side_of(source: Pictures) -> int:
+def _side_of(source: ImageSource) -> int:
     picture, _ = source.read(0)
     return min(picture.size)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from galip.errors import GalipError, InputError
 from galip.evaluation.protocols import METRICS, numbers_of
@@ -53,8 +53,19 @@ class DataConfig(Section):
     shuffle_buffer: int = Field(1000, ge=1, description="records held for shuffling; streamed shards only")
     channels: Literal[3, 4] = Field(3, description="3: RGB, transparent parts laid on white; 4: RGBA")
     weighted: bool = Field(False, description="draw records as often as the field weight in their JSON says")
-    most_broken: float = Field(0.01, ge=0, le=1, description="share of broken records that a run puts up with")
-    most_broken_shards: int = Field(1, ge=0, description="broken shards that a run puts up with")
+    max_broken: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        validation_alias=AliasChoices("max_broken", "most_broken"),
+        description="share of broken records that a run puts up with",
+    )
+    max_broken_shards: int = Field(
+        1,
+        ge=0,
+        validation_alias=AliasChoices("max_broken_shards", "most_broken_shards"),
+        description="broken shards that a run puts up with",
+    )
 
 
 class LossConfig(Section):

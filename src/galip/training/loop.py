@@ -21,7 +21,7 @@ from torch import nn
 
 import galip
 from galip.data.loader import Loader
-from galip.data.protocol import open_source
+from galip.data.open import open_source
 from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
 from galip.generation.load import no_progress_bars
@@ -190,8 +190,8 @@ class Trainer:
             shuffle_buffer=data.shuffle_buffer,
             channels=data.channels,
             weighted=data.weighted,
-            most_broken=data.most_broken,
-            most_broken_shards=data.most_broken_shards,
+            max_broken=data.max_broken,
+            max_broken_shards=data.max_broken_shards,
             extra=self.step.sample_rng,
         )
 

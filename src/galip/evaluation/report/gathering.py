@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from galip.data.protocol import Pictures
+from galip.data.protocol import ImageSource
 from galip.evaluation.images import Drawn, at_resolution, real_pictures
 from galip.evaluation.measure import Measured
 from galip.evaluation.memorisation import Memorisation
@@ -46,8 +46,8 @@ class Shown:
     protocol: Protocol
     plan: Plan
     drawn: Drawn
-    source: Pictures | None
-    training: Pictures | None
+    source: ImageSource | None
+    training: ImageSource | None
     resolution: int
 
 
