@@ -36,6 +36,7 @@ MODULES = {
     "galip.outputs": "galip.generation.output",
     "galip.pipeline": "galip.torch_backend.pipeline",
     "galip.processes": "galip.distributed",
+    "galip.serving.cluster": "galip.serving.ray.cluster",
     "galip.training.chance": "galip.training.rng",
     "galip.training.checkpoints": "galip.training.checkpoint",
     "galip.training.objective": "galip.training.losses",

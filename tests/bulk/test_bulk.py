@@ -23,13 +23,13 @@ from PIL import Image
 from serving.ray.ray_command import descendants, title
 
 import galip
-from galip.bulk.captions import Drawing, list_blocks
+from galip.bulk.blocks import GenerationOptions, list_blocks
 from galip.bulk.job import BulkJob, run
 from galip.data.open import open_source
 from galip.data_prep.unfinished import FOLDER
 from galip.errors import GalipError, InputError
 from galip.generation.load import weights_of
-from galip.serving.model_worker import Order
+from galip.serving.model_worker import ModelSpec
 
 CAPTIONS = "a red heart\n\n  a blue   car \na &amp; b\n" + "".join(f"a picture of {number}\n" for number in range(5))
 
@@ -39,9 +39,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def job(model: Path, captions: Path, out: Path, per_shard: int = 3, **drawing: Any) -> BulkJob:
-    order = Order(str(model), None, "torch", "cpu", 1, 4)
-    return BulkJob(captions, out, Drawing(order, weights_of(str(model)), **drawing), per_shard)
+def job(model: Path, captions: Path, out: Path, per_shard: int = 3, **options: Any) -> BulkJob:
+    spec = ModelSpec(str(model), None, "torch", "cpu", 1, 4)
+    return BulkJob(captions, out, GenerationOptions(spec, weights_of(str(model)), **options), per_shard)
 
 
 def same(content: bytes, picture: Image.Image) -> bool:
@@ -116,11 +116,11 @@ def test_what_cannot_be_drawn_is_named_and_does_not_hinder_the_rest(model: Path,
     captions = put(tmp_path / "captions.txt", "a red heart\n&nbsp;\na\x00b\na blue car\n")
     report = run(job(model, captions, tmp_path / "out"), workers=1)
     assert report["splits"]["drawn"]["records"] == 2
-    found = report["skipped"]["no caption"]
+    found = report["skipped"]["no prompt"]
     assert found["count"] == 2
     assert [name.partition(":")[0] for name in found["examples"]] == ["line 2", "line 3"]
     # Noise that is no number any more; every picture fails, which a job must say.
-    with pytest.raises(GalipError, match="cannot be drawn: 1 .line 1: truncation 3e"):
+    with pytest.raises(GalipError, match="cannot be generated: 1 .line 1: truncation 3e"):
         run(job(model, put(tmp_path / "one.txt", "a red heart"), tmp_path / "none", truncation=3e38), workers=1)
 
 
@@ -138,12 +138,12 @@ def test_the_number_of_workers_changes_nothing(model: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"fine\ncaf\xe9\n", "a.txt, line 2: it is no UTF-8"),
-        ("a.txt", b"\n \n", "a.txt: it holds no captions"),
+        ("a.txt", b"fine\ncaf\xe9\n", "a.txt, line 2: it is not UTF-8"),
+        ("a.txt", b"\n \n", "a.txt: it holds no prompts"),
         ("a.txt", b"x" * (1 << 20) + b"yz\n", "a.txt, line 1: it has more than 1,048,576 bytes"),
-        ("a.jsonl", b'{"caption": "x"}\n{"caption"\n', "a.jsonl, line 2: it is no JSON"),
-        ("a.jsonl", b'["x"]\n', "line 1: a JSON object with a caption is needed"),
-        ("a.jsonl", b'{"caption": 3}\n', "line 1: a JSON object with a caption is needed"),
+        ("a.jsonl", b'{"caption": "x"}\n{"caption"\n', "a.jsonl, line 2: it is not JSON"),
+        ("a.jsonl", b'["x"]\n', "line 1: a JSON object with a prompt is needed"),
+        ("a.jsonl", b'{"caption": 3}\n', "line 1: a JSON object with a prompt is needed"),
         ("a.jsonl", b'{"caption": "x", "seed": -1}\n', "line 1: seed"),
         ("a.jsonl", b'{"caption": "x", "seed": 9223372036854775807}\n', "line 1: seed"),
         ("a.jsonl", b'{"caption": "x", "key": 1.5}\n', "line 1: key 1.5"),
@@ -162,7 +162,7 @@ def test_a_wrong_line_is_named_before_anything_is_drawn(
 ) -> None:
     path = put(tmp_path / name, content)
     with pytest.raises(InputError, match=message):
-        list_blocks(path, Drawing(Order("none"), "none", number=2), 100)
+        list_blocks(path, GenerationOptions(ModelSpec("none"), "none", number=2), 100)
 
 
 def test_a_long_file_is_not_kept_in_memory(tmp_path: Path) -> None:
@@ -172,9 +172,10 @@ def test_a_long_file_is_not_kept_in_memory(tmp_path: Path) -> None:
             file.write(f"a picture with a number, and the number is {number}\n")
     script = (
         "import resource, sys; from pathlib import Path\n"
-        "from galip.serving.model_worker import Order; from galip.bulk.captions import Drawing, list_blocks\n"
+        "from galip.serving.model_worker import ModelSpec\n"
+        "from galip.bulk.blocks import GenerationOptions, list_blocks\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "blocks = list_blocks(Path(sys.argv[1]), Drawing(Order('none'), 'none'), 1000)\n"
+        "blocks = list_blocks(Path(sys.argv[1]), GenerationOptions(ModelSpec('none'), 'none'), 1000)\n"
         "print(len(blocks), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     words = [sys.executable, "-c", script, str(path)]
@@ -189,8 +190,8 @@ def test_another_job_does_not_go_into_the_same_folder(model: Path, tmp_path: Pat
     report = run(mine, workers=1)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     # Another engine, batch or number of threads draws the same pictures.
-    other = replace(mine.drawing, order=Order(str(model), None, "torch", "cpu", 2, 1))
-    assert run(replace(mine, drawing=other), workers=1) == report
+    other = replace(mine.options, spec=ModelSpec(str(model), None, "torch", "cpu", 2, 1))
+    assert run(replace(mine, options=other), workers=1) == report
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     for changed, message in (
         ({"seed": 1}, "seed 0 instead of seed 1"),
@@ -233,7 +234,7 @@ def test_the_command_says_what_was_drawn(model: Path, tmp_path: Path, capsys: py
     put(captions, "a red heart\n\x01\n")
     ended = command(capsys, *words(model, captions, tmp_path / "some", "--workers", 1))
     assert ended.code == 1
-    assert "skipped, no caption: 1 (line 2: caption" in ended.out
+    assert "skipped, no prompt: 1 (line 2: caption" in ended.out
 
 
 @pytest.mark.parametrize(
@@ -297,11 +298,11 @@ def test_on_ray_a_lost_process_is_replaced_and_the_bytes_are_the_same(model: Pat
     process = subprocess.Popen(again, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     while process.poll() is None and not list((out / FOLDER).glob("?????.json")):
         time.sleep(0.05)
-    writers = [pid for pid in descendants(process.pid) if title(pid).startswith("ray::Writer.write")]
+    writers = [pid for pid in descendants(process.pid) if title(pid).startswith("ray::BlockWriter.write")]
     os.kill(writers[0], signal.SIGKILL)
     said, complained = process.communicate()
     assert process.returncode == 0, complained
     assert "40 images" in said
-    assert "a process has died; what it was drawing is drawn again" in complained
+    assert "a process has died; its images are generated again" in complained
     run(job(model, captions, tmp_path / "whole", per_shard=4, size=1024), workers=1)
     assert files_of(out) == files_of(tmp_path / "whole")

@@ -18,11 +18,11 @@ import uvicorn
 from galip.serving.http.app import create_app
 from galip.serving.http.metrics import Metrics
 from galip.serving.http.settings import Settings
-from galip.serving.local.backend import LocalBackend
-from galip.serving.model_worker import Order
+from galip.serving.local.pool import LocalPool
+from galip.serving.model_worker import ModelSpec
 
-PATIENCE = 60.0
-"""Seconds for whatever takes a moment on a machine that has nothing else to do."""
+PATIENCE = 240.0
+"""Seconds for whatever takes a moment on a machine that has nothing else to do, and a start of a worker elsewhere."""
 
 
 class LocalService:
@@ -70,9 +70,9 @@ def serving(folder: Path, workers: int = 1, root_path: str = "", **settings: obj
     """Serve a model folder by torch while the block lasts."""
     limits = Settings(**settings)  # type: ignore[arg-type]
     metrics = Metrics()
-    order = Order(str(folder), "tiny", "torch", "cpu", 1, limits.max_batch)
+    spec = ModelSpec(str(folder), "tiny", "torch", "cpu", 1, limits.max_batch)
     before = [process.pid for process in multiprocessing.active_children() if process.pid is not None]
-    app = create_app(LocalBackend(order, limits, metrics, workers), limits, metrics)
+    app = create_app(LocalPool(spec, limits, metrics, workers), limits, metrics)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", root_path=root_path))

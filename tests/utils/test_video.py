@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from galip.errors import GalipError, InputError
-from galip.utils.video import check_film, writing
+from galip.utils.video import check_video, writing
 
 TEXTS = {"model": "tiny-32", "walk": "a cat (seed 1)\n猫 (seed 2)"}
 FILES = ["walk.mp4", "walk.gif", "walk.webp"]
@@ -194,7 +194,7 @@ def test_what_cannot_be_written_is_found_first(
     (tmp_path / "full" / "picture.png").touch()
     (tmp_path / "file").touch()
     with pytest.raises(InputError) as caught:
-        check_film(tmp_path / name, fps, size)
+        check_video(tmp_path / name, fps, size)
     assert message in str(caught.value)
 
 

@@ -1,1 +1,1 @@
-"""Large offline jobs: captions by the million into shards."""
+"""Large offline jobs: prompts by the million into shards."""

@@ -1,4 +1,4 @@
-"""A file of captions, read line by line: what stands in a line, and whether lines are told apart by their keys."""
+"""A file of prompts, read line by line: what stands in a line, and whether lines are told apart by their keys."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import numpy as np
 from galip.errors import InputError
 from galip.generation.noise import check_seed
 
-_CAPTION_FIELDS = ("caption", "prompt", "text")
-_LONGEST = 1 << 20  # bytes of a line; more is no captions file
+_PROMPT_FIELDS = ("caption", "prompt", "text")
+_MAX_LINE = 1 << 20  # bytes; a longer line is not of a file of prompts
 _BOM = b"\xef\xbb\xbf"
 
 
-class Row(NamedTuple):
-    """A line that holds a caption, as it is written there."""
+class PromptLine(NamedTuple):
+    """A line that holds a prompt, as it is written there."""
 
-    line: int
-    caption: str
+    number: int
+    prompt: str
     seed: int | None = None
     key: str | None = None
     extra: Mapping[str, Any] = MappingProxyType({})
@@ -33,38 +33,38 @@ class Row(NamedTuple):
 def read_lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines without their ends, numbered from 1."""
     number = 0
-    while line := file.readline(_LONGEST + 1):
+    while line := file.readline(_MAX_LINE + 1):
         number += 1
-        if len(line) > _LONGEST:
+        if len(line) > _MAX_LINE:
             raise InputError(
-                f"{path}, line {number}: it has more than {_LONGEST:,} bytes; one caption a line is needed"
+                f"{path}, line {number}: it has more than {_MAX_LINE:,} bytes; one prompt a line is needed"
             )
         yield number, line.removesuffix(b"\n")
 
 
-def read_line(line: bytes, number: int, path: Path) -> Row | None:
-    """The caption of a line and what stands beside it; None for a blank line.
+def read_line(line: bytes, number: int, path: Path) -> PromptLine | None:
+    """The prompt of a line and what stands beside it; None for a blank line.
 
     Raises:
-        InputError: it is no UTF-8, or in a .jsonl file no JSON object with a caption.
+        InputError: it is not UTF-8, or in a .jsonl file not a JSON object with a prompt.
     """
     where = f"{path}, line {number}"
     try:
         text = (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8").strip()
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: it is no UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise InputError(f"{where}: it is not UTF-8 text ({error.reason} at byte {error.start})") from None
     if not text:
         return None
     if path.suffix.lower() != ".jsonl":
-        return Row(number, text)
+        return PromptLine(number, text)
     try:
         fields = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{where}: it is no JSON ({error})") from None
-    name = next((name for name in _CAPTION_FIELDS if isinstance(fields, dict) and name in fields), None)
+        raise InputError(f"{where}: it is not JSON ({error})") from None
+    name = next((name for name in _PROMPT_FIELDS if isinstance(fields, dict) and name in fields), None)
     if name is None or not isinstance(fields[name], str):
-        raise InputError(f'{where}: a JSON object with a caption is needed, such as {{"caption": "a red heart"}}')
-    caption, seed, label = fields.pop(name), fields.pop("seed", None), fields.pop("key", None)
+        raise InputError(f'{where}: a JSON object with a prompt is needed, such as {{"prompt": "a red heart"}}')
+    prompt, seed, label = fields.pop(name), fields.pop("seed", None), fields.pop("key", None)
     try:
         seed = None if seed is None else check_seed(seed)
     except InputError as error:
@@ -73,7 +73,7 @@ def read_line(line: bytes, number: int, path: Path) -> Row | None:
         raise InputError(f"{where}: key {label!r}: give a text or a number")
     if not _encodable([label, fields]):
         raise InputError(f"{where}: it holds halves of characters (surrogates); write it again as UTF-8")
-    return Row(number, caption, seed, None if label is None else str(label), fields)
+    return PromptLine(number, prompt, seed, None if label is None else str(label), fields)
 
 
 def _encodable(value: Any) -> bool:
@@ -92,20 +92,20 @@ class Keys:
         self._hashes = array("Q")
         self._missing = False
 
-    def add(self, row: Row) -> None:
+    def add(self, line: PromptLine) -> None:
         """Note the key of a line.
 
         Raises:
             InputError: some lines have one and this one has none, or the reverse.
         """
-        if row.key is None:
+        if line.key is None:
             self._missing = True
         else:
-            self._hashes.append(_hash(row.key))
+            self._hashes.append(_hash(line.key))
         if self._missing and self._hashes:
             raise InputError(
-                f"{self._path}, line {row.line}: it has {'no' if row.key is None else 'a'} key, unlike lines before "
-                "it; give all lines one, or none"
+                f"{self._path}, line {line.number}: it has {'no' if line.key is None else 'a'} key, unlike lines "
+                "before it; give all lines one, or none"
             )
 
     def check(self) -> None:
@@ -120,15 +120,15 @@ class Keys:
         if not twice:
             return
         with self._path.open("rb") as file:
-            for number, line in read_lines(file, self._path):
-                row = read_line(line, number, self._path)
-                if row is None or row.key is None or _hash(row.key) not in twice:
+            for number, text in read_lines(file, self._path):
+                line = read_line(text, number, self._path)
+                if line is None or line.key is None or _hash(line.key) not in twice:
                     continue
-                if row.key in seen:
+                if line.key in seen:
                     raise InputError(
-                        f"{self._path}, line {number}: the key {row.key!r} is that of line {seen[row.key]} too"
+                        f"{self._path}, line {number}: the key {line.key!r} is that of line {seen[line.key]} too"
                     )
-                seen[row.key] = number
+                seen[line.key] = number
 
 
 def _hash(text: str) -> int:

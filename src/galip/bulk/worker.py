@@ -1,38 +1,40 @@
-"""The artist of a process that works on a large job: loaded once, when the first block is drawn."""
+"""The model of a process that works on a large job: loaded once, when the first block is generated."""
 
 from __future__ import annotations
 
-import sys
+import logging
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 
 from galip.errors import GalipError
-from galip.serving.backend import EncodedImage, Picture
-from galip.serving.model_worker import Artist, Order
+from galip.serving.model_worker import ModelSpec, ModelWorker
+from galip.serving.pool import EncodedImage, ImageRequest
+
+log = logging.getLogger("galip.bulk")
 
 _warned = False
 
 
-def draw(order: Order, pictures: Sequence[Picture]) -> list[EncodedImage | GalipError]:
-    """Draw a batch by this process's artist; see `Artist.draw`.
+def generate(spec: ModelSpec, requests: Sequence[ImageRequest]) -> list[EncodedImage | GalipError]:
+    """Generate a batch by this process's model; see `ModelWorker.generate`.
 
-    A warning, of a caption that is too long for the model, is shown once; of a million captions many may be.
+    A warning, of a prompt that is too long for the model, is shown once; of a million prompts many may be.
 
     Raises:
         GalipError: the model cannot be loaded.
     """
     global _warned
-    artist = _artist(order)
+    worker = _worker(spec)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        results = artist.draw(pictures)
+        results = worker.generate(requests)
     if caught and not _warned:
         _warned = True
-        print(f"Warning: {caught[0].message}; further warnings are not shown", file=sys.stderr, flush=True)
+        log.warning("%s; further warnings are not shown", caught[0].message)
     return results
 
 
 @lru_cache(maxsize=1)
-def _artist(order: Order) -> Artist:
-    return Artist(order, lambda line: print(line, file=sys.stderr, flush=True))
+def _worker(spec: ModelSpec) -> ModelWorker:
+    return ModelWorker(spec)

@@ -1,8 +1,7 @@
-"""`galip bulk`: captions by the million, drawn into shards."""
+"""`galip bulk`: prompts by the million, generated into shards."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -28,23 +27,23 @@ from galip.utils.extras import require
 
 
 def bulk(
-    captions: Annotated[
+    prompts: Annotated[
         Path,
         typer.Argument(
-            metavar="CAPTIONS", help='A UTF-8 file with a caption a line; or .jsonl with {"caption", "seed", "key"}.'
+            metavar="PROMPTS", help='A UTF-8 file with a prompt a line; or .jsonl with {"prompt", "seed", "key"}.'
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the shards, OUT/drawn/.")],
     model: ModelOption = DEFAULT_MODEL,
-    number: Annotated[int, typer.Option("-n", "--number", min=1, help="Pictures of each caption.")] = 1,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="Images of each prompt.")] = 1,
     seed: Annotated[
-        int, typer.Option(help="Of the first line's first picture; the next ones count on from it, line by line.")
+        int, typer.Option(help="Of the first line's first image; the next ones count on from it, line by line.")
     ] = 0,
     truncation: TruncationOption = 1.0,
     size: SizeOption = None,
     format: Annotated[str, typer.Option(help="png, webp or jpeg.")] = "png",
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of WebP and JPEG.")] = 90,
-    per_shard: Annotated[int, typer.Option(min=1, help="Pictures of a shard.")] = 1000,
+    per_shard: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = 1000,
     batch_size: BatchSizeOption = BATCH_SIZE,
     engine: EngineOption = AUTO,
     device: DeviceOption = None,
@@ -54,13 +53,13 @@ def bulk(
         typer.Option(min=1, help="Processes with a model each. [default: one on a GPU, else one a core with a thread]"),
     ] = None,
     cluster: Annotated[
-        str | None, typer.Option(help="ray: draw on this machine's GPUs, or on the cluster at RAY_ADDRESS.")
+        str | None, typer.Option(help="ray: run on this machine's GPUs, or on the cluster at RAY_ADDRESS.")
     ] = None,
     replicas: Annotated[int, typer.Option(min=1, help="With --cluster: models at the same time.")] = 1,
 ) -> None:
-    """Draw a file of captions, however long, into shards.
+    """Generate from a file of prompts, however long, into shards.
 
-    Pictures are those of `galip generate` for the same caption and seed. Interrupted, by whatever it is, the same
+    Images are those of `galip generate` for the same prompt and seed. Interrupted, by whatever it is, the same
     command goes on with the shards that are missing.
     """
     check_truncation(truncation)
@@ -69,25 +68,22 @@ def bulk(
     if format not in ("png", "webp", "jpeg"):
         raise InputError(f"--format {format}: use png, webp or jpeg")
     if cluster not in (None, "ray"):
-        raise InputError(f"--cluster {cluster}: ray is the one that there is")
+        raise InputError(f"--cluster {cluster}: use ray, the only one that is known")
     if cluster is not None:
         require("--cluster ray", "cluster")
     if cluster is not None and workers is not None:
         raise InputError("--workers is for this machine alone; with --cluster give --replicas")
     weights = weights_of(model)
-    from galip.bulk.captions import Drawing
+    from galip.bulk.blocks import GenerationOptions
     from galip.bulk.job import BulkJob, run, run_on_ray
     from galip.data_prep.report import summary
-    from galip.serving.model_worker import Order
+    from galip.serving.model_worker import ModelSpec
 
-    order = Order(model, None, engine, device, threads, batch_size)
-    drawing = Drawing(order, weights, number, seed, truncation, size, format, quality)  # type: ignore[arg-type]
-    job = BulkJob(captions, out, drawing, per_shard)
-    if cluster is None:
-        with progress_bars() as progress:
-            report = run(job, workers, progress)
-    else:
-        report = run_on_ray(job, replicas, lambda line: print(line, file=sys.stderr, flush=True))
+    spec = ModelSpec(model, None, engine, device, threads, batch_size)
+    options = GenerationOptions(spec, weights, number, seed, truncation, size, format, quality)  # type: ignore[arg-type]
+    job = BulkJob(prompts, out, options, per_shard)
+    with progress_bars() as progress:
+        report = run(job, workers, progress) if cluster is None else run_on_ray(job, replicas, progress)
     for line in summary(report, out):
         print(line)
     if report["skipped"]:

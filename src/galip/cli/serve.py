@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,7 @@ def serve(
     engine: EngineOption = AUTO,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that draw, each with a model of its own.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with a model of its own.")] = 1,
     name: Annotated[str | None, typer.Option(help="What clients call the model. [default: its own name]")] = None,
     api_keys: Annotated[
         Path | None,
@@ -41,19 +42,20 @@ def serve(
         typer.Option(help="Origin of other web pages that may use the API, such as https://example.org; or *."),
     ] = None,
     root_path: Annotated[str, typer.Option(help="Path that a proxy puts before this server's.")] = "",
-    max_prompt: Annotated[int, typer.Option(help="Characters of a caption.")] = 500,
-    max_n: Annotated[int, typer.Option(help="Pictures of one request.")] = 16,
-    max_size: Annotated[int, typer.Option(help="Side in pixels that pictures are enlarged to at the most.")] = 1024,
-    max_batch: Annotated[int, typer.Option(help="Pictures drawn at once.")] = 16,
-    max_queue: Annotated[int, typer.Option(help="Pictures that may wait; beyond that requests get 429.")] = 64,
-    max_frames: Annotated[int, typer.Option(help="Frames of a film.")] = 1200,
+    max_prompt: Annotated[int, typer.Option(help="Characters of a prompt.")] = 500,
+    max_n: Annotated[int, typer.Option(help="Images of one request.")] = 16,
+    max_size: Annotated[int, typer.Option(help="Side in pixels that images are enlarged to at the most.")] = 1024,
+    max_batch: Annotated[int, typer.Option(help="Images generated at once.")] = 16,
+    max_queue: Annotated[int, typer.Option(help="Images that may wait; beyond that requests get 429.")] = 64,
+    max_frames: Annotated[int, typer.Option(help="Frames of a video.")] = 1200,
     time_limit: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 30.0,
-    film_time_limit: Annotated[float, typer.Option(help="Seconds that a film may take.")] = 300.0,
+    video_time_limit: Annotated[float, typer.Option(help="Seconds that a video may take.")] = 300.0,
+    film_time_limit: Annotated[float | None, typer.Option(hidden=True)] = None,
     cluster: Annotated[
         str | None, typer.Option(help="ray: deploy on Ray Serve, on this machine or the cluster at RAY_ADDRESS.")
     ] = None,
     replicas: Annotated[
-        str, typer.Option(help="With --cluster: how many models, fewest and most, such as 1-4; or a number.")
+        str, typer.Option(help="With --cluster: how many models, minimum and maximum, such as 1-4; or a number.")
     ] = "1",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -65,12 +67,14 @@ def serve(
     if log_level not in ("debug", "info", "warning", "error"):
         raise InputError(f"--log-level {log_level}: use debug, info, warning or error")
     if cluster not in (None, "ray"):
-        raise InputError(f"--cluster {cluster}: ray is the one that there is")
+        raise InputError(f"--cluster {cluster}: use ray, the only one that is known")
     if cluster is not None:
         require("--cluster ray", "cluster")
+    if film_time_limit is not None:
+        warnings.warn("--film-time-limit is now --video-time-limit", DeprecationWarning, stacklevel=2)
     weights_of(model)
     keys = _keys(api_keys)
-    from galip.serving.model_worker import Order
+    from galip.serving.model_worker import ModelSpec
 
     settings = _settings(
         max_prompt=max_prompt,
@@ -80,19 +84,19 @@ def serve(
         max_queue=max_queue,
         max_frames=max_frames,
         time_limit=time_limit,
-        film_time_limit=film_time_limit,
+        video_time_limit=video_time_limit if film_time_limit is None else film_time_limit,
         origins=tuple(origin or ()),
         api_keys=keys,
     )
-    order = Order(model, name, engine, device, threads, max_batch)
+    spec = ModelSpec(model, name, engine, device, threads, max_batch)
     if cluster == "ray":
         from galip.serving.ray.cluster import deploy, parse_replicas
 
-        deploy(order, settings, host, port, parse_replicas(replicas), root_path, log_level)
+        deploy(spec, settings, host, port, parse_replicas(replicas), root_path, log_level)
         return
-    from galip.serving.running import run
+    from galip.serving.local.run import run
 
-    run(order, settings, host, port, workers, root_path, log_level)
+    run(spec, settings, host, port, workers, root_path, log_level)
 
 
 def _settings(**values: object) -> Settings:
@@ -117,7 +121,7 @@ def _keys(file: Path | None) -> tuple[str, ...]:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError as error:
-            raise InputError(f"--api-keys {file}: it is no UTF-8 text") from error
+            raise InputError(f"--api-keys {file}: it is not UTF-8 text") from error
         keys += [line.strip() for line in lines]
         if not any(keys):
             raise InputError(f"--api-keys {file}: it holds no key; write one a line, or leave the option out")

@@ -34,7 +34,7 @@ from galip.latent.interpolation import check_easing
 from galip.latent.keyframes import Keyframe, kept, pair_up, read_keyframes
 from galip.latent.speeds import check_speed, look_by
 from galip.utils.image_io import resized
-from galip.utils.video import check_film, check_size, writing
+from galip.utils.video import check_size, check_video, writing
 
 if TYPE_CHECKING:
     from galip.latent.keyframes import Keep
@@ -92,7 +92,7 @@ def walk(
     way, pace, resampling = check_easing(easing), check_speed(speed), check_resample(resample)
     check_truncation(truncation)
     check_engine(engine)
-    check_film(out, fps, size)
+    check_video(out, fps, size)
     weights = weights_of(model)
     if pace == "clip" and not has_own_clip(model):
         raise InputError(f"--speed clip: {model} has no CLIP of its own that sees pictures; use --speed pixels")

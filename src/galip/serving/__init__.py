@@ -1,1 +1,1 @@
-"""The service: OpenAI's image API, films, and a web app, over worker processes or a cluster."""
+"""The service: OpenAI's image API, videos, and a web app, over worker processes or a cluster."""

@@ -1,4 +1,4 @@
-"""Films: frames drawn batch by batch and encoded as they come."""
+"""Videos: frames generated batch by batch and encoded as they come."""
 
 from __future__ import annotations
 
@@ -12,59 +12,66 @@ from typing import Any
 from PIL import Image
 
 from galip.latent.interpolation import Easing, ease
-from galip.serving.backend import Backend, EncodedImage, ImageFormat, Picture, Point, QueueFullError
+from galip.serving.pool import EncodedImage, ImageFormat, ImageRequest, QueueFullError, WeightedPrompt, WorkerPool
 from galip.utils.video import writing
 
 _PAUSE = 0.1
-"""Seconds after which a film that has begun asks for its next frames again, when others have filled the queue."""
+"""Seconds after which a video that has begun asks for its next frames again, when others have filled the queue."""
 
 
-def frames(
-    keyframes: Sequence[Point],
-    count: int,
+def frame_requests(
+    keyframes: Sequence[WeightedPrompt],
+    frames: int,
     loop: bool,
     easing: Easing,
     truncation: float,
     size: int | None,
     format: ImageFormat,
-) -> Iterator[Picture]:
-    """The frames of a film, as `galip.latent.walk` places them: keyframes exactly, noise by slerp between them.
+) -> Iterator[ImageRequest]:
+    """The frames of a video, as `galip.latent.walk` places them: keyframes exactly, noise by slerp between them.
 
     Args:
         keyframes: two or more.
-        count: frames from each keyframe to the next.
+        frames: from each keyframe to the next.
         loop: whether the last leg leads back to the first keyframe.
         easing: how each leg is passed.
-        truncation, size, format: of every picture.
+        truncation, format: of every image.
+        size: side of every image in pixels; None: the model's own.
     """
+    sides = None if size is None else (size, size)
     legs = len(keyframes) - (0 if loop else 1)
-    for number in range(legs * count + (0 if loop else 1)):
-        leg, step = divmod(number, count)
-        here = keyframes[leg % len(keyframes)]
-        points: tuple[Point, ...] = (here,)
-        if step:
-            there = keyframes[(leg + 1) % len(keyframes)]
-            share = float(ease(easing, step / count))
-            points = (Point(here.prompt, here.seed, 1 - share), Point(there.prompt, there.seed, share))
-        yield Picture(points, truncation, size, format)
+    for number in range(num_frames(len(keyframes), frames, loop)):
+        leg, step = divmod(number, frames)
+        start = keyframes[leg % len(keyframes)]
+        prompts: tuple[WeightedPrompt, ...] = (start,)
+        if step and leg < legs:
+            stop = keyframes[(leg + 1) % len(keyframes)]
+            share = float(ease(easing, step / frames))
+            prompts = (
+                WeightedPrompt(start.prompt, start.seed, 1 - share),
+                WeightedPrompt(stop.prompt, stop.seed, share),
+            )
+        yield ImageRequest(prompts, truncation, sides, format=format)
 
 
-def length(keyframes: int, count: int, loop: bool) -> int:
-    """Number of frames of a film."""
-    return keyframes * count if loop else (keyframes - 1) * count + 1
+def num_frames(keyframes: int, frames: int, loop: bool) -> int:
+    """Number of frames of a video."""
+    return keyframes * frames if loop else (keyframes - 1) * frames + 1
 
 
-async def draw_frames(backend: Backend, pictures: Iterator[Picture], at_once: int) -> AsyncIterator[EncodedImage]:
-    """Draw pictures a batch at a time; in between it is the turn of others.
+async def generate_frames(
+    pool: WorkerPool, requests: Iterator[ImageRequest], batch_size: int
+) -> AsyncIterator[EncodedImage]:
+    """Generate images a batch at a time; in between it is the turn of others.
 
     Raises:
         QueueFullError: there is no room for the first batch. Later ones wait.
     """
     begun = False
-    while batch := list(islice(pictures, at_once)):
+    while batch := list(islice(requests, batch_size)):
         while True:
             try:
-                images = await backend.draw(batch)
+                images = await pool.generate(batch)
                 break
             except QueueFullError:
                 if not begun:
@@ -75,8 +82,8 @@ async def draw_frames(backend: Backend, pictures: Iterator[Picture], at_once: in
             yield image
 
 
-async def encode(images: AsyncIterator[EncodedImage], format: str, fps: float, texts: dict[str, str]) -> bytes:
-    """Make a film of pictures in the format "rgb".
+async def encode_video(images: AsyncIterator[EncodedImage], format: str, fps: float, texts: dict[str, str]) -> bytes:
+    """Make a video of images in the format "rgb".
 
     Args:
         images: its frames.
@@ -88,14 +95,14 @@ async def encode(images: AsyncIterator[EncodedImage], format: str, fps: float, t
         The file's bytes.
 
     Raises:
-        GalipError: as `galip.utils.video.writing`, and whatever drawing them raises.
+        GalipError: as `galip.utils.video.writing`, and whatever generating them raises.
     """
-    with tempfile.TemporaryDirectory(prefix="galip-film-") as folder:
-        path = Path(folder) / f"film.{format}"
-        with writing(path, fps, texts) as film:
+    with tempfile.TemporaryDirectory(prefix="galip-video-") as folder:
+        path = Path(folder) / f"video.{format}"
+        with writing(path, fps, texts) as video:
             async for image in images:
-                frame = Image.frombytes("RGB", (image.side, image.side), image.data)
-                await _in_thread(film.write, frame)
+                frame = Image.frombytes("RGB", (image.width, image.height), image.data)
+                await _in_thread(video.write, frame)
         return path.read_bytes()
 
 

@@ -1,6 +1,6 @@
-"""Frames to a file as they come: MP4, GIF, animated WebP, or a folder of pictures.
+"""Frames to a file as they come: MP4, GIF, animated WebP, or a folder of images.
 
-A frame is encoded and written when it is given, and forgotten: the length of a film is not bounded by memory. Pillow's
+A frame is encoded and written when it is given, and forgotten: the length of a video is not bounded by memory. Pillow's
 own writers of GIF and WebP keep all frames until the last one, so the files are put together here, frame by frame as
 Pillow encodes them. The price is that nothing is saved where two frames are alike.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import struct
 import tempfile
 from abc import ABC, abstractmethod
@@ -25,20 +24,21 @@ from PIL import GifImagePlugin, Image
 
 from galip.errors import GalipError, InputError
 from galip.utils import image_io
+from galip.utils.atomic import atomic_file, atomic_folder
 from galip.utils.extras import remedy
 
 SUFFIXES = (".mp4", ".gif", ".webp", "")
-"""What a film may be named; without an ending it is a folder of frames."""
+"""What a video may be named; without an ending it is a folder of frames."""
 
 FASTEST_GIF = 50
 """Frames per second: players take a delay below 2/100 s for a mistake and play slowly."""
 
 _LARGEST_RIFF = 2**32 - 10
-_CRF = "18"  # H.264's quality: hardly to be told from the original
+_CRF = "18"  # H.264's quality: a difference from the original is hard to see
 
 
 class FrameWriter(ABC):
-    """Writes the frames of one film, all of one size.
+    """Writes the frames of one video, all of one size.
 
     Args:
         path: the unfinished file or folder.
@@ -94,11 +94,11 @@ class FrameWriter(ABC):
 def writing(
     path: str | os.PathLike[str], fps: float = 24.0, texts: Mapping[str, str] | None = None
 ) -> Iterator[FrameWriter]:
-    """Write a film; `path` is there when the block ends, or not at all if it ends with an error.
+    """Write a video; `path` is there when the block ends, or not at all if it ends with an error.
 
-        with writing("walk.mp4", fps=24, texts={"model": "emoji-64"}) as film:
+        with writing("walk.mp4", fps=24, texts={"model": "emoji-64"}) as video:
             for frame in walk(pipe, keyframes):
-                film.write(frame)
+                video.write(frame)
 
     Args:
         path: ends in .mp4, .gif or .webp, or has no ending: a folder of numbered PNG files with a
@@ -107,32 +107,27 @@ def writing(
         texts: what is told of it in the file: PNG's texts, GIF's comment, WebP's EXIF description, MP4's comment.
 
     Raises:
-        InputError: there can be no such film; found before anything is written.
+        InputError: there can be no such video; found before anything is written.
         GalipError: no frame was written, or `av` is not installed, which MP4 needs.
         OSError: it cannot be written.
     """
     goal = Path(path)
-    check_film(goal, fps)
-    unfinished = goal.with_name(f".{goal.stem}.{os.getpid()}.part{goal.suffix}")
-    writer = _WRITERS[goal.suffix.lower()](unfinished, Fraction(fps).limit_denominator(100), dict(texts or {}))
-    try:
-        yield writer
-        if writer.count == 0:
-            raise GalipError(f"{goal}: no frame was given, so there is nothing to show")
-        writer.finish()
-        unfinished.replace(goal)
-    except BaseException:
-        writer.abandon()
-        raise
-    finally:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
-        else:
-            unfinished.unlink(missing_ok=True)
+    check_video(goal, fps)
+    begin = atomic_file(goal, suffix=goal.suffix) if goal.suffix else atomic_folder(goal)
+    with begin as unfinished:
+        writer = _WRITERS[goal.suffix.lower()](unfinished, Fraction(fps).limit_denominator(100), dict(texts or {}))
+        try:
+            yield writer
+            if writer.count == 0:
+                raise GalipError(f"{goal}: no frame was given, so there is nothing to show")
+            writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise
 
 
-def check_film(path: Path, fps: float, size: int | None = None) -> None:
-    """Make sure that a film can be written, before anything is drawn. The folder that holds it is made.
+def check_video(path: Path, fps: float, size: int | None = None) -> None:
+    """Make sure that a video can be written, before anything is generated. The folder that holds it is made.
 
     Args:
         path: as for `writing`.
@@ -145,7 +140,7 @@ def check_film(path: Path, fps: float, size: int | None = None) -> None:
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path}: {suffix} is no format of a film; name it .mp4, .gif or .webp, or a folder")
+        raise InputError(f"{path}: {suffix} is not a format of a video; name it .mp4, .gif or .webp, or a folder")
     if not 0.01 <= fps <= 1000:  # nan is caught too
         raise InputError(f"{fps} frames per second: give 0.01 to 1000")
     if suffix == ".gif" and fps > FASTEST_GIF:
@@ -199,9 +194,9 @@ class _Mp4(FrameWriter):
     def _add(self, frame: Image.Image) -> None:
         import av
 
-        picture = av.VideoFrame.from_ndarray(np.asarray(frame), format="rgb24")
-        picture.pts, picture.time_base = self.count, 1 / self.fps
-        self._container.mux(self._stream.encode(picture))
+        image = av.VideoFrame.from_ndarray(np.asarray(frame), format="rgb24")
+        image.pts, image.time_base = self.count, 1 / self.fps
+        self._container.mux(self._stream.encode(image))
 
     def finish(self) -> None:
         self._container.mux(self._stream.encode(None))
@@ -293,12 +288,11 @@ class _Folder(FrameWriter):
     """Numbered PNG files, and `film.json` with what made them."""
 
     def _begin(self, frame: Image.Image) -> None:
-        self.path.mkdir()
         facts = {**self.texts, "fps": f"{float(self.fps):g}"}
         (self.path / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
     def _add(self, frame: Image.Image) -> None:
-        # Each frame by itself tells everything but lists of keyframes that would outweigh the picture.
+        # Each frame by itself tells everything but lists of keyframes that would outweigh the image.
         texts = {key: text for key, text in self.texts.items() if len(text) <= _LONGEST_TEXT}
         image_io.save_png(frame, self.path / f"frame-{self.count:06d}.png", texts | {"frame": str(self.count)})
 

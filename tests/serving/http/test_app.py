@@ -1,4 +1,4 @@
-"""The HTTP API with a real worker: what OpenAI's client gets, films, errors, and what machines are told."""
+"""The HTTP API with a real worker: what OpenAI's client gets, videos, errors, and what machines are told."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pipe(folder: Path) -> galip.GALIPPipeline:
 
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[LocalService]:
-    with serving(folder, max_prompt=80, max_n=6, max_size=96, max_frames=40, max_films=1, max_body=4096) as service:
+    with serving(folder, max_prompt=80, max_n=6, max_size=96, max_frames=40, max_videos=1, max_body=4096) as service:
         yield service
 
 
@@ -54,12 +54,12 @@ def opened(data: bytes) -> Image.Image:
 
 
 def array(image: Image.Image | bytes) -> np.ndarray[Any, Any]:
-    picture = opened(image) if isinstance(image, bytes) else image
-    return np.asarray(picture.convert("RGB"), dtype=np.int16)
+    image = opened(image) if isinstance(image, bytes) else image
+    return np.asarray(image.convert("RGB"), dtype=np.int16)
 
 
 def same(a: Image.Image | bytes, b: Image.Image | bytes) -> bool:
-    """Whether two pictures are the same up to rounding: a batch of another size adds in another order."""
+    """Whether two images are the same up to rounding: a batch of another size adds in another order."""
     return bool((np.abs(array(a) - array(b)) <= 1).all())
 
 
@@ -72,25 +72,25 @@ def error(response: httpx.Response) -> dict[str, Any]:
 # ---- OpenAI's client, unchanged
 
 
-def test_the_official_client_gets_the_pipelines_pictures(client: openai.OpenAI, pipe: galip.GALIPPipeline) -> None:
+def test_the_official_client_gets_the_pipelines_images(client: openai.OpenAI, pipe: galip.GALIPPipeline) -> None:
     answer = client.images.generate(prompt=HEART, n=3, extra_body={"seed": 5, "truncation": 0.5})
     assert answer.data is not None
-    pictures = [base64.b64decode(image.b64_json or "") for image in answer.data]
+    images = [base64.b64decode(image.b64_json or "") for image in answer.data]
     expected = pipe([HEART], num_images_per_prompt=3, seed=5, truncation=0.5).images
-    assert [opened(picture).format for picture in pictures] == ["PNG"] * 3
-    assert all(same(got, wanted) for got, wanted in zip(pictures, expected, strict=True))
-    assert not same(pictures[0], pictures[1])
+    assert [opened(image).format for image in images] == ["PNG"] * 3
+    assert all(same(got, wanted) for got, wanted in zip(images, expected, strict=True))
+    assert not same(images[0], images[1])
     assert [image.seed for image in answer.data] == [5, 6, 7]  # type: ignore[attr-defined]
 
 
-def test_without_a_seed_each_picture_has_one_that_repeats_it(client: openai.OpenAI) -> None:
+def test_without_a_seed_each_image_has_one_that_repeats_it(client: openai.OpenAI) -> None:
     first, second = (client.images.generate(prompt=HEART).data or [] for _ in range(2))
     assert first[0].seed != second[0].seed  # type: ignore[attr-defined]
     again = client.images.generate(prompt=HEART, extra_body={"seed": first[0].seed}).data or []  # type: ignore[attr-defined]
     assert again[0].b64_json == first[0].b64_json
 
 
-def test_a_link_leads_to_the_picture(client: openai.OpenAI) -> None:
+def test_a_link_leads_to_the_image(client: openai.OpenAI) -> None:
     image = (client.images.generate(prompt=HEART, response_format="url", extra_body={"seed": 1}).data or [])[0]
     assert image.b64_json is None
     found = httpx.get(image.url or "")
@@ -157,7 +157,7 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
     ({"prompt": HEART, "n": 0}, "n", "greater than or equal to 1"),
     ({"prompt": HEART, "n": 7}, "n", "at most 6"),
     ({"prompt": HEART, "size": "97x97"}, "size", "up to 96 x 96"),
-    ({"prompt": HEART, "size": "16x16"}, "size", "draws 32 x 32"),
+    ({"prompt": HEART, "size": "16x16"}, "size", "images are 32 x 32"),
     ({"prompt": HEART, "size": "96x64"}, "size", "square"),
     ({"prompt": HEART, "size": "../../etc"}, "size", "square"),
     ({"prompt": HEART, "seed": -1}, "seed", "greater than or equal to 0"),
@@ -224,7 +224,7 @@ def test_other_addresses_answer_in_the_same_shape(service: LocalService, method:
 # ---- what the page asks
 
 
-def test_a_point_is_the_picture_and_a_blend_is_controls(service: LocalService, pipe: galip.GALIPPipeline) -> None:
+def test_a_point_is_the_image_and_a_blend_is_controls(service: LocalService, pipe: galip.GALIPPipeline) -> None:
     points = [{"prompt": HEART, "seed": 3, "weight": 3}, {"prompt": "a blue car", "seed": 8, "weight": 1}]
     one = service.client.post("/app/draw", json={"points": points[:1]}).content
     assert same(one, pipe([HEART], seed=3).images[0])
@@ -235,7 +235,7 @@ def test_a_point_is_the_picture_and_a_blend_is_controls(service: LocalService, p
     assert not same(one, both)
 
 
-def test_an_address_shows_a_picture_and_says_when_it_is_the_same(service: LocalService) -> None:
+def test_an_address_shows_a_image_and_says_when_it_is_the_same(service: LocalService) -> None:
     address = "/app/draw?prompt=a+red+heart&seed=3"
     first = service.client.get(address)
     body = {"points": [{"prompt": HEART, "seed": 3}]}
@@ -280,18 +280,18 @@ def test_pages_load_nothing_from_elsewhere(service: LocalService) -> None:
     assert "/v1/images/generations" in service.client.get("/openapi.json").json()["paths"]
 
 
-# ---- films
+# ---- videos
 
 KEYFRAMES = [{"prompt": HEART, "seed": 3}, {"prompt": "a blue car", "seed": 8}]
 
 
-def film(service: LocalService, **fields: Any) -> httpx.Response:
+def make_video(service: LocalService, **fields: Any) -> httpx.Response:
     return service.client.post("/v1/images/interpolations", json={"keyframes": KEYFRAMES, "frames": 5, **fields})
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_frames_of_a_film_are_those_of_a_walk(service: LocalService, pipe: galip.GALIPPipeline, loop: bool) -> None:
-    answer = film(service, output_format="png", loop=loop, easing="smooth").json()
+def test_frames_of_a_video_are_those_of_a_walk(service: LocalService, pipe: galip.GALIPPipeline, loop: bool) -> None:
+    answer = make_video(service, output_format="png", loop=loop, easing="smooth").json()
     frames = [base64.b64decode(image["b64_json"]) for image in answer["data"]]
     expected = walk(pipe, [Keyframe(HEART, 3), Keyframe("a blue car", 8)], 5, loop=loop, easing="smooth")
     assert len(frames) == len(expected)
@@ -299,7 +299,7 @@ def test_frames_of_a_film_are_those_of_a_walk(service: LocalService, pipe: galip
 
 
 def test_a_video_has_its_frames_size_and_speed(service: LocalService) -> None:
-    response = film(service, size=64, fps=10, output_format="mp4")
+    response = make_video(service, size=64, fps=10, output_format="mp4")
     assert response.headers["content-type"] == "video/mp4"
     with av.open(io.BytesIO(response.content)) as video:
         stream = video.streams.video[0]
@@ -309,7 +309,7 @@ def test_a_video_has_its_frames_size_and_speed(service: LocalService) -> None:
 
 @pytest.mark.parametrize("format", ["webp", "gif"])
 def test_animations(service: LocalService, format: str) -> None:
-    response = film(service, output_format=format, fps=20)
+    response = make_video(service, output_format=format, fps=20)
     assert response.headers["content-type"] == f"image/{format}"
     assert opened(response.content).n_frames == 6  # type: ignore[attr-defined]
 
@@ -326,9 +326,9 @@ def test_animations(service: LocalService, format: str) -> None:
         ({"output_format": "avi"}, "output_format"),
     ],
 )
-def test_wrong_films_are_refused_before_they_are_drawn(service: LocalService, fields: Any, param: str) -> None:
+def test_wrong_videos_are_refused_before_they_are_generated(service: LocalService, fields: Any, param: str) -> None:
     before = service.metric("galip_pictures_total")
-    response = film(service, **fields)
+    response = make_video(service, **fields)
     assert response.status_code == 400
     assert error(response)["param"] == param
     assert service.metric("galip_pictures_total") == before
@@ -337,7 +337,7 @@ def test_wrong_films_are_refused_before_they_are_drawn(service: LocalService, fi
 # ---- keys, other origins
 
 
-def test_a_key_is_asked_for_where_something_is_drawn(folder: Path) -> None:
+def test_a_key_is_asked_for_where_something_is_generated(folder: Path) -> None:
     with serving(folder, api_keys=("first key", "second"), origins=("https://example.org",)) as service:
         refused = service.generate()
         assert refused.status_code == 401

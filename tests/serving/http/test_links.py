@@ -1,9 +1,9 @@
-"""Pictures behind links: bounded in time and in memory."""
+"""Images behind links: bounded in time and in memory."""
 
 from __future__ import annotations
 
-from galip.serving.backend import EncodedImage
-from galip.serving.http.links import Links
+from galip.serving.http.links import ImageLinks
+from galip.serving.pool import EncodedImage
 
 
 class Clock:
@@ -14,12 +14,12 @@ class Clock:
 
 
 def image(size: int) -> EncodedImage:
-    return EncodedImage(b"x" * size, "png", 8)
+    return EncodedImage(b"x" * size, "png", 8, 8)
 
 
-def test_a_picture_is_there_until_its_time_is_up() -> None:
+def test_a_image_is_there_until_its_time_is_up() -> None:
     clock = Clock()
-    links = Links(10.0, 1000, clock)
+    links = ImageLinks(10.0, 1000, clock)
     name = links.add(image(10))
     assert name.endswith(".png")
     clock.time = 9.9
@@ -29,21 +29,21 @@ def test_a_picture_is_there_until_its_time_is_up() -> None:
 
 
 def test_the_oldest_go_when_there_is_no_room() -> None:
-    links = Links(10.0, 100, Clock())
+    links = ImageLinks(10.0, 100, Clock())
     names = [links.add(image(40)) for _ in range(3)]
     assert [links.get(name) is not None for name in names] == [False, True, True]
 
 
 def test_room_that_has_been_freed_is_used_again() -> None:
     clock = Clock()
-    links = Links(10.0, 100, clock)
+    links = ImageLinks(10.0, 100, clock)
     for clock.time in range(0, 100, 20):
         first, second = links.add(image(50)), links.add(image(50))
         assert links.get(first) and links.get(second)
 
 
 def test_names_cannot_be_guessed_and_nothing_else_is_found() -> None:
-    links = Links(10.0, 1000, Clock())
+    links = ImageLinks(10.0, 1000, Clock())
     names = {links.add(image(1)) for _ in range(50)}
     assert len(names) == 50
     assert min(map(len, names)) > 30

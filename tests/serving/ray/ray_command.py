@@ -18,7 +18,7 @@ from serving.local_service import LocalService, wait_for
 START = 600.0
 """Seconds that Ray and a replica may take to start on a machine with other things to do."""
 
-ARTIST = "ray::ServeReplica:galip:artist"
+WORKER = "ray::ServeReplica:galip:worker"
 
 
 class RayService(LocalService):
@@ -33,8 +33,8 @@ class RayService(LocalService):
         self.process = process
 
     def worker(self) -> int:
-        """The process number of an artist's replica; 0 while there is none."""
-        return next((pid for pid in descendants(self.process.pid) if title(pid).startswith(ARTIST)), 0)
+        """The process number of a worker's replica; 0 while there is none."""
+        return next((pid for pid in descendants(self.process.pid) if title(pid).startswith(WORKER)), 0)
 
 
 @contextlib.contextmanager

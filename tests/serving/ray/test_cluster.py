@@ -27,9 +27,9 @@ from serving.ray.ray_command import START, RayService, command, descendants, lis
 
 import galip
 from galip.errors import InputError
-from galip.serving.model_worker import Order
+from galip.serving.model_worker import ModelSpec
 from galip.serving.ray.cluster import Replicas, ServiceArguments, application, parse_replicas
-from galip.serving.ray.connection import Cluster, place
+from galip.serving.ray.connection import Cluster, allocate
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes through /proc")
@@ -54,18 +54,18 @@ def test_other_numbers_of_replicas_are_refused(text: str) -> None:
 
 def test_models_share_a_machine_and_take_gpus_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("galip.serving.ray.connection.usable_cores", lambda: 8)
-    here = place(Order("m"), Cluster(True, 8, 0), 3)
-    assert (here.order.threads, here.cpus, here.gpus, here.order.device) == (2, 2, 0, None)
-    crowded = place(Order("m", threads=16), Cluster(True, 20, 0), 20)
-    assert (crowded.order.threads, crowded.cpus) == (16, 1)
-    there = place(Order("m"), Cluster(False, 640, 8), 3)
-    assert (there.order.threads, there.cpus, there.gpus, there.order.device) == (1, 1, 1, "cuda")
-    assert place(Order("m", device="cpu"), Cluster(False, 640, 8), 3).gpus == 0
-    assert place(Order("m", device="cuda"), Cluster(False, 640, 0), 3).gpus == 1  # machines may be added
+    here = allocate(ModelSpec("m"), Cluster(True, 8, 0), 3)
+    assert (here.spec.threads, here.cpus, here.gpus, here.spec.device) == (2, 2, 0, None)
+    crowded = allocate(ModelSpec("m", threads=16), Cluster(True, 20, 0), 20)
+    assert (crowded.spec.threads, crowded.cpus) == (16, 1)
+    there = allocate(ModelSpec("m"), Cluster(False, 640, 8), 3)
+    assert (there.spec.threads, there.cpus, there.gpus, there.spec.device) == (1, 1, 1, "cuda")
+    assert allocate(ModelSpec("m", device="cpu"), Cluster(False, 640, 8), 3).gpus == 0
+    assert allocate(ModelSpec("m", device="cuda"), Cluster(False, 640, 0), 3).gpus == 1  # machines may be added
     with pytest.raises(InputError, match="3 models at the same time need a GPU each, and there are 2"):
-        place(Order("m"), Cluster(True, 8, 2), 3)
+        allocate(ModelSpec("m"), Cluster(True, 8, 2), 3)
     with pytest.raises(InputError, match="cuda:1"):
-        place(Order("m", device="cuda:1"), Cluster(True, 8, 2), 1)
+        allocate(ModelSpec("m", device="cuda:1"), Cluster(True, 8, 2), 1)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ def test_a_configuration_file_holds_what_was_asked_for(tmp_path: Path) -> None:
     subprocess.run([*words, "mine:app"], check=True, capture_output=True)
     (config,) = yaml.safe_load(built.read_text())["applications"]
     assert config["route_prefix"] == "/"
-    app, artist = sorted(config["deployments"], key=lambda deployment: str(deployment["name"]))
-    scaling = artist["autoscaling_config"]
+    app, worker = sorted(config["deployments"], key=lambda deployment: str(deployment["name"]))
+    scaling = worker["autoscaling_config"]
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 5)
     assert scaling["target_ongoing_requests"] == 8
-    assert (artist["max_ongoing_requests"], artist["max_queued_requests"]) == (16, 33 + 5 * 8)
-    assert artist["ray_actor_options"]["num_gpus"] == 1
+    assert (worker["max_ongoing_requests"], worker["max_queued_requests"]) == (16, 33 + 5 * 8)
+    assert worker["ray_actor_options"]["num_gpus"] == 1
     assert app.get("num_replicas", 1) == 1
 
 
@@ -117,7 +117,7 @@ def test_the_guides_configurations_name_what_there_is() -> None:
     for configuration in configurations():
         (described,) = configuration["applications"]
         assert described["import_path"] == "galip.serving.ray.cluster:application"
-        assert parse_replicas(ServiceArguments.model_validate(described["args"]).replicas).most > 1
+        assert parse_replicas(ServiceArguments.model_validate(described["args"]).replicas).maximum > 1
 
 
 @needs_ray
@@ -161,7 +161,7 @@ def pixels(response: httpx.Response, number: int = 0) -> np.ndarray[Any, Any]:
 
 
 @on_ray
-def test_the_app_is_the_same_and_so_are_the_pictures(service: RayService, folder: Path) -> None:
+def test_the_app_is_the_same_and_so_are_the_images(service: RayService, folder: Path) -> None:
     pipe = galip.load(folder, device="cpu")
     pipe.set_progress_bar_config(disable=True)
     answer = service.generate("a red heart", n=3, seed=5)
@@ -192,19 +192,19 @@ def test_nothing_is_reported_to_rays_makers(service: RayService) -> None:
 
 @on_ray
 def test_requests_at_the_same_time_share_batches(service: RayService, crowd: ThreadPoolExecutor) -> None:
-    batches, pictures = service.metric("galip_batch_size_count"), service.metric("galip_pictures_total")
+    batches, images = service.metric("galip_batch_size_count"), service.metric("galip_pictures_total")
     answers = [crowd.submit(service.generate, f"picture {seed}", seed=seed, size="512x512") for seed in range(10)]
     assert [answer.result().status_code for answer in answers] == [200] * 10
-    drawn = service.metric("galip_pictures_total") - pictures
-    assert drawn == 10
-    assert service.metric("galip_batch_size_count") - batches <= drawn / 2
+    generated = service.metric("galip_pictures_total") - images
+    assert generated == 10
+    assert service.metric("galip_batch_size_count") - batches <= generated / 2
 
 
 @on_ray
 def test_beyond_the_queue_requests_are_shed_and_the_rest_is_served(
     service: RayService, crowd: ThreadPoolExecutor
 ) -> None:
-    """Requests of several pictures too: one that is let in halfway would be drawn for nobody."""
+    """Requests of several images too: one that is let in halfway would be generated for nobody."""
     answers = [crowd.submit(service.generate, seed=seed, n=1 + seed % 4, size="1024x1024") for seed in range(60)]
     wait_for(lambda: service.metric("galip_queue_pictures") >= QUEUE)
     assert service.client.get("/readyz").status_code == 200
@@ -229,11 +229,11 @@ def test_whoever_goes_away_frees_the_place(service: RayService) -> None:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    pictures = service.metric("galip_pictures_total")
+    images = service.metric("galip_pictures_total")
     asyncio.run(come_and_go())
     wait_for(lambda: service.metric("galip_queue_pictures") == 0)
     assert service.generate().status_code == 200
-    assert service.metric("galip_pictures_total") - pictures < BATCH + QUEUE
+    assert service.metric("galip_pictures_total") - images < BATCH + QUEUE
 
 
 @on_ray
@@ -255,17 +255,17 @@ def test_a_dead_replica_loses_only_what_it_had_and_is_replaced(service: RayServi
 
 
 @on_ray
-def test_sigterm_lets_a_film_be_finished_and_ends_everything(service: RayService, crowd: ThreadPoolExecutor) -> None:
+def test_sigterm_lets_a_video_be_finished_and_ends_everything(service: RayService, crowd: ThreadPoolExecutor) -> None:
     """The last one on this cluster."""
     keyframes = [{"prompt": "a red heart", "seed": seed} for seed in range(8)]
     body = {"keyframes": keyframes, "frames": 160, "output_format": "png"}
-    film = crowd.submit(service.client.post, "/v1/images/interpolations", json=body)
+    video = crowd.submit(service.client.post, "/v1/images/interpolations", json=body)
     wait_for(lambda: service.metric("galip_queue_pictures") > 0)
     started = descendants(service.process.pid)
     service.process.terminate()
     wait_for(lambda: service.generate().status_code == 503)
-    assert not film.done()
-    assert len(film.result().json()["data"]) == 7 * 160 + 1
+    assert not video.done()
+    assert len(video.result().json()["data"]) == 7 * 160 + 1
     assert service.process.wait(START) == 0
     wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in started))
 

@@ -10,7 +10,7 @@ _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take an address. It is done before a model is loaded, so that one that cannot be had is found at once.
+    """Take an address. Done before a model is loaded, so that one that cannot be had is found at once.
 
     Args:
         host: a name or number; 0.0.0.0 or "" for all addresses of this machine.
@@ -34,17 +34,17 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def announce(host: str, port: int, root_path: str, open_door: bool, remark: str = "") -> None:
-    """Print the address for a browser, and a warning where other machines can come in without a key.
+def announce(host: str, port: int, root_path: str, open_to_all: bool, remark: str = "") -> None:
+    """Print the address for a browser, and a warning where other machines can use it without a key.
 
     Args:
         host, port: where it listens.
         root_path: what a proxy puts before the paths.
-        open_door: whether no key is asked for.
+        open_to_all: whether no key is asked for.
         remark: goes behind the address.
     """
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
     shown = f"[{shown}]" if ":" in shown else shown
     print(f"galip: http://{shown}:{port}{root_path}/{remark}", flush=True)
-    if host not in _THIS_MACHINE and open_door:
+    if host not in _THIS_MACHINE and open_to_all:
         print("Other machines can reach it, and no key is asked for: see --api-keys", flush=True)

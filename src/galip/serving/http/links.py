@@ -1,4 +1,4 @@
-"""Pictures behind links: for a while, and never more than a given amount of memory."""
+"""Images behind links: for a while, and never more than a given amount of memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from galip.serving.backend import EncodedImage
+from galip.serving.pool import EncodedImage
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class _Kept:
     until: float
 
 
-class Links:
-    """Keeps pictures under names that nobody can guess.
+class ImageLinks:
+    """Keeps images under names that nobody can guess.
 
     Args:
         lifetime: seconds for which a name is good.
-        capacity: bytes of all pictures together; beyond it the oldest are dropped.
+        capacity: bytes of all images together; beyond it the oldest are dropped.
         now: seconds of a clock that never goes back.
     """
 
@@ -32,7 +32,7 @@ class Links:
         self._size = 0
 
     def add(self, image: EncodedImage) -> str:
-        """Keep a picture; gives its name, such as "x3Fq....png"."""
+        """Keep an image; gives its name, such as "x3Fq....png"."""
         self._forget()
         name = f"{secrets.token_urlsafe(24)}.{image.format}"
         self._kept[name] = _Kept(image, self._now() + self._lifetime)
@@ -42,7 +42,7 @@ class Links:
         return name
 
     def get(self, name: str) -> EncodedImage | None:
-        """The picture, or None if there is none of that name any more."""
+        """The image, or None if it is not kept any more."""
         self._forget()
         kept = self._kept.get(name)
         return None if kept is None else kept.image

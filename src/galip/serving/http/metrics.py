@@ -27,14 +27,14 @@ class Metrics:
             registry=self.registry,
         )
         self._running = Gauge("galip_requests_running", "Requests being answered.", registry=self.registry)
-        self._pictures = Counter("galip_pictures", "Pictures drawn.", registry=self.registry)
-        self._batches = Histogram("galip_batch_size", "Pictures of a batch.", buckets=_SIZES, registry=self.registry)
+        self._images = Counter("galip_pictures", "Images generated.", registry=self.registry)
+        self._batches = Histogram("galip_batch_size", "Images of a batch.", buckets=_SIZES, registry=self.registry)
         self._batch_seconds = Histogram(
             "galip_batch_seconds", "Time of a batch.", buckets=_SECONDS, registry=self.registry
         )
         self._lost = Counter("galip_workers_lost", "Worker processes that died or hung.", registry=self.registry)
-        self._queue = Gauge("galip_queue_pictures", "Pictures that wait.", registry=self.registry)
-        self._workers = Gauge("galip_workers", "Worker processes that can draw.", registry=self.registry)
+        self._queue = Gauge("galip_queue_pictures", "Images that wait.", registry=self.registry)
+        self._workers = Gauge("galip_workers", "Worker processes that can generate.", registry=self.registry)
 
     def begun(self) -> None:
         """A request has come."""
@@ -52,10 +52,10 @@ class Metrics:
         self._requests.labels(endpoint, str(status)).inc()
         self._latency.labels(endpoint).observe(seconds)
 
-    def drawn(self, pictures: int, seconds: float) -> None:
-        """A batch has been drawn."""
-        self._pictures.inc(pictures)
-        self._batches.observe(pictures)
+    def generated(self, images: int, seconds: float) -> None:
+        """A batch has been generated."""
+        self._images.inc(images)
+        self._batches.observe(images)
         self._batch_seconds.observe(seconds)
 
     def lost(self) -> None:
@@ -63,11 +63,11 @@ class Metrics:
         self._lost.inc()
 
     def watch_queue(self, length: Callable[[], int]) -> None:
-        """Ask this for the number of waiting pictures."""
+        """Ask this for the number of waiting images."""
         self._queue.set_function(length)
 
     def watch_workers(self, number: Callable[[], int]) -> None:
-        """Ask this for the number of workers that can draw."""
+        """Ask this for the number of workers that can generate."""
         self._workers.set_function(number)
 
     def page(self) -> tuple[bytes, str]:

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from galip.generation.noise import SEED_LIMIT
 from galip.latent.interpolation import Easing
 
-MOST_POINTS = 32
-"""Points that a picture may be blended of."""
+MAX_POINTS = 32
+"""Points that an image may be blended of."""
 
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 Truncation = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, description="Scale of the noise.")]
@@ -27,15 +27,15 @@ class Request(BaseModel):
 class GenerationRequest(Request):
     """`POST /v1/images/generations`."""
 
-    prompt: str = Field(description="What to draw.")
+    prompt: str = Field(description="What the images show.")
     model: str | None = Field(None, description="The served model's name; may be left out.")
-    n: int = Field(1, ge=1, description="Number of pictures.")
-    size: str = Field("auto", description='"auto", or a square such as "512x512", to which the picture is enlarged.')
+    n: int = Field(1, ge=1, description="Number of images.")
+    size: str = Field("auto", description='"auto", or a square such as "512x512", to which the image is enlarged.')
     response_format: Literal["b64_json", "url"] = "b64_json"
     output_format: Format = "png"
     output_compression: Quality = 90
     seed: Seed | None = Field(
-        None, description="Of the first picture, the next ones count on from it; left out: random ones."
+        None, description="Of the first image, the next ones count on from it; left out: random ones."
     )
     truncation: Truncation = 1.0
     # What follows is OpenAI's, means nothing to this model, and is taken so that clients need not be changed.
@@ -44,22 +44,22 @@ class GenerationRequest(Request):
     user: str | None = Field(None, description="Without effect.")
     moderation: str | None = Field(None, description="Without effect: nothing is filtered.")
     background: Literal["auto", "opaque"] | None = Field(None, description="Always opaque.")
-    stream: Literal[False] | None = Field(None, description="A picture is there in one step; there is no stream.")
+    stream: Literal[False] | None = Field(None, description="An image is there in one step; there is no stream.")
     partial_images: Literal[0] | None = Field(None, description="See `stream`.")
 
 
 class PointRequest(Request):
-    """A caption, a seed, and its share of a blend."""
+    """A prompt, a seed, and its share of a blend."""
 
     prompt: str
     seed: Seed = 0
     weight: float = Field(1.0, ge=0, le=1e6, allow_inf_nan=False)
 
 
-class DrawRequest(Request):
+class BlendRequest(Request):
     """`POST /app/draw`."""
 
-    points: list[PointRequest] = Field(min_length=1, max_length=MOST_POINTS)
+    points: list[PointRequest] = Field(min_length=1, max_length=MAX_POINTS)
     truncation: Truncation = 1.0
     size: int | None = Field(None, ge=1, description="Side in pixels; left out: the model's own.")
     format: Format = "png"
@@ -67,13 +67,13 @@ class DrawRequest(Request):
 
 
 class KeyframeRequest(Request):
-    """A picture that a film passes through."""
+    """An image that a video passes through."""
 
     prompt: str
     seed: Seed = 0
 
 
-class FilmRequest(Request):
+class VideoRequest(Request):
     """`POST /v1/images/interpolations`."""
 
     keyframes: list[KeyframeRequest] = Field(min_length=2, max_length=256)
@@ -85,12 +85,12 @@ class FilmRequest(Request):
     truncation: Truncation = 1.0
     size: int | str = Field("auto", description='"auto", a square such as "512x512", or its side.')
     output_format: Literal["mp4", "webp", "gif", "png"] = Field(
-        "mp4", description='A film; "png" gives the frames one by one, in the shape of `/v1/images/generations`.'
+        "mp4", description='A video; "png" gives the frames one by one, in the shape of `/v1/images/generations`.'
     )
 
 
 class ImageData(BaseModel):
-    """One picture of an answer."""
+    """One image of an answer."""
 
     b64_json: str | None = None
     url: str | None = None
@@ -123,7 +123,7 @@ class ModelList(BaseModel):
     data: list[ModelCard]
 
 
-class AppFacts(BaseModel):
+class AppInfo(BaseModel):
     """The answer of `/app/facts`: what the page must know."""
 
     model: str

@@ -1,1 +1,1 @@
-"""The backend of one machine: a queue and supervised worker processes."""
+"""The workers of one machine: a queue and supervised processes."""

@@ -1,7 +1,7 @@
-"""Pictures of many requests in one bounded queue, taken from it a batch at a time.
+"""Requests of many clients in one bounded queue, taken from it a batch at a time.
 
-There is no waiting for a batch to fill: whatever draws takes all that is there as soon as it is free, so a lone picture
-is drawn at once, and under load the batches grow by themselves while the one before is drawn.
+There is no waiting for a batch to fill: a worker takes all that is there as soon as it is free, so a lone image is
+generated at once, and under load the batches grow by themselves while the one before is being generated.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from galip.errors import GalipError
-from galip.serving.backend import EncodedImage, Picture, QueueFullError, UnavailableError
 from galip.serving.local.rates import Rate
+from galip.serving.pool import EncodedImage, ImageRequest, QueueFullError, UnavailableError
 
 
 @dataclass(eq=False)
-class Job:
-    """A picture that somebody waits for.
+class PendingImage:
+    """An image that a client waits for.
 
     Attributes:
-        picture: what to draw.
+        request: what to generate.
         future: where it goes; done or cancelled when nobody waits any more.
     """
 
-    picture: Picture
+    request: ImageRequest
     future: asyncio.Future[EncodedImage]
 
 
-class Queue:
-    """The pictures that wait.
+class RequestQueue:
+    """The images that wait to be generated.
 
     Args:
         limit: how many may.
@@ -38,16 +38,16 @@ class Queue:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._jobs: deque[Job] = deque()
+        self._pending: deque[PendingImage] = deque()
         self._arrived = asyncio.Event()
         self._rate = Rate()
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._pending)
 
-    async def draw(self, pictures: Sequence[Picture]) -> list[EncodedImage]:
-        """Wait in line until all pictures are drawn. Whoever is cancelled gives the places back at once.
+    async def generate(self, requests: Sequence[ImageRequest]) -> list[EncodedImage]:
+        """Wait in line until all images are generated. Whoever is cancelled gives the places back at once.
 
         Raises:
             QueueFullError: there is no room for all of them.
@@ -56,51 +56,53 @@ class Queue:
         """
         if self._closed:
             raise UnavailableError("the service is closing")
-        if len(self) + len(pictures) > self._limit:
+        if len(self) + len(requests) > self._limit:
             raise QueueFullError(self.retry_after())
         loop = asyncio.get_running_loop()
-        jobs = [Job(picture, loop.create_future()) for picture in pictures]
-        self._jobs.extend(jobs)
+        pending = [PendingImage(request, loop.create_future()) for request in requests]
+        self._pending.extend(pending)
         self._arrived.set()
         try:
-            return list(await asyncio.gather(*(job.future for job in jobs)))
+            return list(await asyncio.gather(*(each.future for each in pending)))
         finally:
-            for job in jobs:
-                job.future.cancel()  # of no effect where there is a result
+            for each in pending:
+                each.future.cancel()  # of no effect where there is a result
             self._drop_abandoned()
 
-    async def take(self, most: int) -> list[Job]:
-        """Up to `most` jobs, the oldest first, as soon as there is one."""
-        while not self._jobs:
+    async def take(self, limit: int) -> list[PendingImage]:
+        """Up to `limit` images, the oldest first, as soon as there is one."""
+        while not self._pending:
             self._arrived.clear()
             await self._arrived.wait()
-        return [self._jobs.popleft() for _ in range(min(most, len(self._jobs)))]
+        return [self._pending.popleft() for _ in range(min(limit, len(self._pending)))]
 
-    def done(self, jobs: Sequence[Job], results: Sequence[EncodedImage | GalipError], seconds: float) -> None:
-        """Hand out what has been drawn.
+    def done(
+        self, pending: Sequence[PendingImage], results: Sequence[EncodedImage | GalipError], seconds: float
+    ) -> None:
+        """Hand out what has been generated.
 
         Args:
-            jobs: what `take` gave.
-            results: a picture or an error for each.
+            pending: what `take` gave.
+            results: an image or an error for each.
             seconds: how long the batch took.
         """
-        self._rate.drawn(len(jobs), seconds)
-        for job, result in zip(jobs, results, strict=True):
-            if job.future.done():
+        self._rate.add(len(pending), seconds)
+        for each, result in zip(pending, results, strict=True):
+            if each.future.done():
                 continue
             if isinstance(result, GalipError):
-                job.future.set_exception(result)
+                each.future.set_exception(result)
             else:
-                job.future.set_result(result)
+                each.future.set_result(result)
 
-    def failed(self, jobs: Sequence[Job], error: GalipError) -> None:
+    def failed(self, pending: Sequence[PendingImage], error: GalipError) -> None:
         """Tell everybody who waits for these what went wrong."""
-        for job in jobs:
-            if not job.future.done():
-                job.future.set_exception(error)
+        for each in pending:
+            if not each.future.done():
+                each.future.set_exception(error)
 
     def retry_after(self) -> int:
-        """Seconds after which what waits now will have been drawn, at the rate of late."""
+        """Seconds after which what waits now will have been generated, at the rate of late."""
         return self._rate.retry_after(len(self))
 
     def close(self, reason: str = "the service is closing") -> None:
@@ -109,10 +111,10 @@ class Queue:
         self.send_away(reason)
 
     def send_away(self, reason: str) -> None:
-        """Tell everybody who waits that nothing will be drawn."""
-        waiting, self._jobs = list(self._jobs), deque()
+        """Tell everybody who waits that nothing will be generated."""
+        waiting, self._pending = list(self._pending), deque()
         self.failed(waiting, UnavailableError(reason))
 
     def _drop_abandoned(self) -> None:
-        if any(job.future.done() for job in self._jobs):
-            self._jobs = deque(job for job in self._jobs if not job.future.done())
+        if any(each.future.done() for each in self._pending):
+            self._pending = deque(each for each in self._pending if not each.future.done())

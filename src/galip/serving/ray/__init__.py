@@ -1,1 +1,1 @@
-"""The backend of a Ray cluster."""
+"""The workers of a Ray cluster, by Ray's public interface alone."""

@@ -18,17 +18,17 @@ from galip.generation.load import DEFAULT_MODEL
 from galip.generation.select import AUTO
 from galip.serving.http.addresses import announce, listen
 from galip.serving.http.settings import KEY_VARIABLE, Settings
-from galip.serving.model_worker import Order
-from galip.serving.ray.connection import Cluster, Place, check_device, connected, place
+from galip.serving.model_worker import ModelSpec
+from galip.serving.ray.connection import Cluster, WorkerResources, allocate, check_device, connected
 
-APPLICATION, INGRESS, ARTIST = "galip", "app", "artist"
+APPLICATION, INGRESS, WORKER = "galip", "app", "worker"
 """Names on the cluster: the application's, and its deployments'."""
 
 _UPSCALE_DELAY = 10.0  # seconds that a model must have been busy before another one is started
 _HEALTH_EVERY = 2.0  # seconds; a replica that has died is replaced after so many
 _ASK_AGAIN = 0.02  # seconds after which a full replica is asked whether it has room; Serve's own half second starves it
 _TRIES = 3  # to load a model
-_MOST_REQUESTS = 1000  # that the app takes at the same time; it refuses by itself what exceeds the queue
+_MAX_REQUESTS = 1000  # that the app takes at the same time; it refuses by itself what exceeds the queue
 _NUMBERS = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 
 
@@ -37,11 +37,11 @@ class Replicas:
     """How many models.
 
     Attributes:
-        fewest, most: the same where their number does not follow the load.
+        minimum, maximum: the same where their number does not follow the load.
     """
 
-    fewest: int
-    most: int
+    minimum: int
+    maximum: int
 
 
 def parse_replicas(text: str) -> Replicas:
@@ -51,11 +51,11 @@ def parse_replicas(text: str) -> Replicas:
         InputError: it is neither.
     """
     found = _NUMBERS.fullmatch(text.strip())
-    fewest = int(found[1]) if found else 0
-    most = int(found[2] or fewest) if found else 0
-    if not 1 <= fewest <= most:
-        raise InputError(f"--replicas {text}: give a number from 1, such as 2, or the fewest and the most, such as 1-4")
-    return Replicas(fewest, most)
+    minimum = int(found[1]) if found else 0
+    maximum = int(found[2] or minimum) if found else 0
+    if not 1 <= minimum <= maximum:
+        raise InputError(f"--replicas {text}: give a number from 1, such as 2, or a minimum and a maximum, such as 1-4")
+    return Replicas(minimum, maximum)
 
 
 class ServiceArguments(BaseModel):
@@ -77,7 +77,7 @@ def application(args: Mapping[str, Any]) -> Any:
 
     Args:
         args: fields of `ServiceArguments`. The API key, if there is to be one, comes from the variable GALIP_API_KEY of
-            the application's environment. Without `device: cuda` models draw on the CPU.
+            the application's environment. Without `device: cuda` models run on the CPU.
 
     Returns:
         A `ray.serve.Application`.
@@ -95,49 +95,49 @@ def application(args: Mapping[str, Any]) -> Any:
     if key and key not in settings.api_keys:
         settings = settings.model_copy(update={"api_keys": (*settings.api_keys, key)})
     device = check_device(given.device) or "cpu"
-    order = Order(given.model, given.name, given.engine, device, given.threads, settings.max_batch)
+    spec = ModelSpec(given.model, given.name, given.engine, device, given.threads, settings.max_batch)
     gpus = 1 if device == "cuda" else 0
-    return _application(Place(order, given.threads, gpus), settings, parse_replicas(given.replicas))
+    return _application(WorkerResources(spec, given.threads, gpus), settings, parse_replicas(given.replicas))
 
 
-def _application(where: Place, settings: Settings, replicas: Replicas, loopback: bool = False) -> Any:
+def _application(resources: WorkerResources, settings: Settings, replicas: Replicas) -> Any:
     from ray import serve
 
     from galip.serving.ray.ingress import Ingress
-    from galip.serving.ray.worker import ArtistReplica
+    from galip.serving.ray.worker import WorkerReplica
 
-    scale: dict[str, Any] = {"num_replicas": replicas.fewest}
-    if replicas.most > replicas.fewest:
+    scale: dict[str, Any] = {"num_replicas": replicas.minimum}
+    if replicas.maximum > replicas.minimum:
         scale = {
             "autoscaling_config": {
-                "min_replicas": replicas.fewest,
-                "max_replicas": replicas.most,
+                "min_replicas": replicas.minimum,
+                "max_replicas": replicas.maximum,
                 "target_ongoing_requests": settings.max_batch,
                 "upscale_delay_s": _UPSCALE_DELAY,
             }
         }
-    # A picture is a request here: one batch is drawn, the next one gathers, and the rest waits at the app's handle.
-    artists = serve.deployment(
-        name=ARTIST,
-        ray_actor_options={"num_cpus": where.cpus, "num_gpus": where.gpus},
+    # An image is a request here: one batch is generated, the next one gathers, the rest waits at the app's handle.
+    workers = serve.deployment(
+        name=WORKER,
+        ray_actor_options={"num_cpus": resources.cpus, "num_gpus": resources.gpus},
         max_ongoing_requests=2 * settings.max_batch,
-        max_queued_requests=settings.max_queue + replicas.most * settings.max_batch,
+        max_queued_requests=settings.max_queue + replicas.maximum * settings.max_batch,
         request_router_config={"initial_backoff_s": _ASK_AGAIN, "backoff_multiplier": 1.0, "max_backoff_s": _ASK_AGAIN},
         health_check_period_s=_HEALTH_EVERY,
         max_constructor_retry_count=_TRIES,
         logging_config={"enable_access_log": False},
         **scale,
-    )(ArtistReplica).bind(where.order, settings.time_limit, loopback)
+    )(WorkerReplica).bind(resources.spec, settings.time_limit)
     return serve.deployment(
         name=INGRESS,
         ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=_MOST_REQUESTS,
+        max_ongoing_requests=_MAX_REQUESTS,
         health_check_period_s=_HEALTH_EVERY,
-    )(Ingress).bind(artists, settings, ARTIST, loopback)
+    )(Ingress).bind(workers, settings, WORKER)
 
 
 def deploy(
-    order: Order,
+    spec: ModelSpec,
     settings: Settings,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -150,7 +150,7 @@ def deploy(
     A cluster at RAY_ADDRESS is left running, without the application; else one of this machine is started and ended.
 
     Args:
-        order: what to load.
+        spec: what to load.
         settings: limits and keys.
         host: address that the HTTP proxies listen at.
         port: 0 for a free one.
@@ -165,10 +165,10 @@ def deploy(
     with listen(host, port) as taken:  # to be given back at once: Serve's proxies take it themselves
         port = int(taken.getsockname()[1])
     # Ray puts a handler of its own for SIGTERM, so ours comes after it.
-    with connected(replicas.most) as cluster, _until_told():
+    with connected(replicas.maximum) as cluster, _until_told():
         from ray import serve
 
-        where = place(order, cluster, replicas.most)
+        resources = allocate(spec, cluster, replicas.maximum)
         known = serve.status()
         if APPLICATION in known.applications:
             raise GalipError(
@@ -184,13 +184,13 @@ def deploy(
         _announce(cluster, fresh, host, port, root_path, settings)
         running = False
         try:
-            _run(_application(where, settings, replicas, cluster.own))
+            _run(_application(resources, settings, replicas))
             running = True
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
             if running:
-                _drain(max(settings.time_limit, settings.film_time_limit))
+                _drain(max(settings.time_limit, settings.video_time_limit))
         finally:
             # Deleting takes some seconds, in which the HTTP proxies go on sending what clients have not read yet.
             serve.delete(APPLICATION)
@@ -199,7 +199,7 @@ def deploy(
 
 
 def _run(target: Any) -> None:
-    """Deploy, and wait until pictures can be drawn."""
+    """Deploy, and wait until images can be generated."""
     from ray import serve
     from ray.serve.exceptions import RayServeException
 
@@ -219,14 +219,14 @@ def _why(error: Exception) -> str:
     return found[-1] if found else f"Ray Serve cannot deploy the service: {error}"
 
 
-def _drain(patience: float) -> None:
-    """Close the door of the app and wait until it is empty."""
+def _drain(time_limit: float) -> None:
+    """Let the app take no more requests, and wait until all others are answered."""
     from ray import serve
 
     print("galip: answering what has been asked; once more to end at once", flush=True)
-    left = serve.get_app_handle(APPLICATION).drain.remote(patience).result(timeout_s=patience + 10)
+    left = serve.get_app_handle(APPLICATION).drain.remote(time_limit).result(timeout_s=time_limit + 10)
     if left:
-        print(f"galip: {left} requests took longer than {patience:g} s", flush=True)
+        print(f"galip: {left} requests took longer than {time_limit:g} s", flush=True)
 
 
 def _announce(cluster: Cluster, fresh: bool, host: str, port: int, root_path: str, settings: Settings) -> None:

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from galip.data_prep.parallel import usable_cores
 from galip.errors import GalipError, InputError
-from galip.serving.model_worker import Order
+from galip.serving.model_worker import ModelSpec
 from galip.utils.extras import remedy
-
-log = logging.getLogger("galip.serving")
 
 ADDRESS = "RAY_ADDRESS"
 """The environment variable that names a running cluster, as everywhere in Ray."""
 
-_OBJECT_STORE = 256 * 2**20  # bytes; pictures pass through it one by one
+_OBJECT_STORE = 256 * 2**20  # bytes; images pass through it one by one
 
 
 @dataclass(frozen=True)
@@ -40,25 +38,25 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerResources:
     """What one model of many needs.
 
     Attributes:
-        order: what to load there.
+        spec: what to load there.
         cpus, gpus: what Ray sets aside for it.
     """
 
-    order: Order
+    spec: ModelSpec
     cpus: float
     gpus: float
 
 
 @contextmanager
-def connected(places: int) -> Iterator[Cluster]:
+def connected(workers: int) -> Iterator[Cluster]:
     """Connect to the cluster at RAY_ADDRESS, or start one of this machine alone and end it afterwards.
 
     Args:
-        places: models that are to run at the same time. A cluster of this machine has room for so many, also where
+        workers: models that are to run at the same time. A cluster of this machine has room for so many, also where
             there are fewer cores.
 
     Raises:
@@ -67,8 +65,7 @@ def connected(places: int) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
     address = os.environ.get(ADDRESS)
     if not address:
-        # Its name is historical: without "clusters" Ray's processes listen on the loopback interface alone.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        _keep_to_this_machine()
     try:
         import ray
     except ImportError as error:
@@ -77,10 +74,9 @@ def connected(places: int) -> Iterator[Cluster]:
         if address:
             ray.init(address=address, logging_level=logging.WARNING)
         else:
-            _stay_on_this_machine()
             ray.init(
                 address="local",
-                num_cpus=max(usable_cores(), places),
+                num_cpus=max(usable_cores(), workers),
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE,
                 logging_level=logging.WARNING,
@@ -99,33 +95,33 @@ def connected(places: int) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def place(order: Order, cluster: Cluster, together: int) -> Place:
+def allocate(spec: ModelSpec, cluster: Cluster, workers: int) -> WorkerResources:
     """What each of several models needs.
 
     Without --threads, models of a cluster of this machine share its cores evenly, and elsewhere have one core each.
-    Without --device they draw on GPUs, one each, if the cluster has any.
+    Without --device they run on GPUs, one each, if the cluster has any.
 
     Args:
-        order: what to load.
+        spec: what to load.
         cluster: where.
-        together: models at the same time.
+        workers: models at the same time.
 
     Raises:
         InputError: the device is a numbered GPU, or there is no GPU, or too few on this machine.
     """
-    device = check_device(order.device)
+    device = check_device(spec.device)
     if device is None:
         device = "cuda" if cluster.gpus else None
     gpus = 1 if device == "cuda" else 0
     # A cluster of several machines may add some with GPUs when they are asked for.
-    if cluster.own and gpus * together > cluster.gpus:
+    if cluster.own and gpus * workers > cluster.gpus:
         raise InputError(
-            f"--device cuda: {together} models at the same time need a GPU each, and there are {cluster.gpus:g}"
+            f"--device cuda: {workers} models at the same time need a GPU each, and there are {cluster.gpus:g}"
         )
-    threads = order.threads or (max(1, usable_cores() // together) if cluster.own else 1)
+    threads = spec.threads or (max(1, usable_cores() // workers) if cluster.own else 1)
     # Threads that were asked for may be more than there are cores; Ray would wait for them for ever.
-    cpus = min(threads, max(1, int(cluster.cpus // together))) if cluster.own else threads
-    return Place(replace(order, device=device, threads=threads), cpus, gpus)
+    cpus = min(threads, max(1, int(cluster.cpus // workers))) if cluster.own else threads
+    return WorkerResources(replace(spec, device=device, threads=threads), cpus, gpus)
 
 
 def check_device(device: str | None) -> str | None:
@@ -139,27 +135,16 @@ def check_device(device: str | None) -> str | None:
     return device
 
 
-def _stay_on_this_machine() -> None:
-    """The same as the environment variable above says, for a Ray that had been imported before."""
-    from ray._private import ray_constants
+def _keep_to_this_machine() -> None:
+    """Tell a Ray that is about to be started that nobody else may use it.
 
-    ray_constants.ENABLE_RAY_CLUSTER = False
-
-
-def listen_on_loopback() -> None:
-    """Keep the port that this replica opens for calls of other replicas to this machine. Before it has been made.
-
-    Serve opens it at all addresses and has no option for it. Where Serve has changed so that this finds nothing to
-    change, the port still asks for Ray's token.
+    The first variable's name is historical: without "clusters" Ray's processes listen on the loopback interface alone.
+    Serve's replicas, though, take calls of each other at all addresses; so nobody is answered without this command's
+    own token.
     """
-    from ray.serve._private import replica
-
-    module: Any = replica
-    bind = getattr(module, "add_port_to_grpc_server", None)
-    if bind is None:
-        log.warning("this Ray Serve may listen for calls of its own at all addresses of this machine")
-        return
-    module.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The application's ingress on Ray Serve: the same app as on one machine, and a door that can be closed behind it."""
+"""The application's ingress on Ray Serve: the same app as on one machine, behind a middleware that can be drained."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from typing import Any
 from ray import serve
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from galip.serving.backend import UnavailableError
 from galip.serving.http.app import create_app
+from galip.serving.http.errors import as_request_error
 from galip.serving.http.metrics import Metrics
-from galip.serving.http.problems import problem_of
 from galip.serving.http.settings import Settings
-from galip.serving.ray.backend import RayBackend
-from galip.serving.ray.connection import listen_on_loopback
+from galip.serving.pool import UnavailableError
+from galip.serving.ray.pool import RayPool
 
 
-class Door:
-    """Counts the requests inside, and lets nobody in once it is closed.
+class DrainMiddleware:
+    """Counts the requests that are being answered, and refuses new ones once it is drained.
 
-    Serve ends all deployments of an application together, so a film would lose its artists halfway. Whoever ends the
-    application closes the door first and waits until everybody has left.
+    Serve ends all deployments of an application together, so a video would lose its workers halfway. Whoever ends the
+    application drains this first and waits until every request has been answered.
 
     Args:
-        app: what lies behind.
+        app: what answers.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app, self._inside, self._closed = app, 0, False
+        self._app, self._running, self._closed = app, 0, False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or say that the service is closing."""
@@ -36,57 +35,55 @@ class Door:
             await self._app(scope, receive, send)
             return
         if self._closed:
-            await problem_of(UnavailableError("the service is closing")).response()(scope, receive, send)
+            closing = UnavailableError("the service is closing")
+            await as_request_error(closing).response()(scope, receive, send)
             return
-        self._inside += 1
+        self._running += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._inside -= 1
+            self._running -= 1
 
-    async def close(self, patience: float) -> int:
-        """Let nobody in any more, and return when everybody has left, or after `patience` seconds.
+    async def drain(self, time_limit: float) -> int:
+        """Refuse new requests, and return when all others are answered, or after `time_limit` seconds.
 
         Returns:
-            How many are still inside.
+            How many are still being answered.
         """
         self._closed = True
-        deadline = asyncio.get_running_loop().time() + patience
-        while self._inside and asyncio.get_running_loop().time() < deadline:
+        deadline = asyncio.get_running_loop().time() + time_limit
+        while self._running and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.05)
-        return self._inside
+        return self._running
 
 
-_door: Door | None = None  # of the replica that this process is
+_app: DrainMiddleware | None = None  # of the replica that this process is
 
 
-class Gate:
-    """What stands behind the HTTP proxies: one replica, since links to pictures are kept in its memory.
+class ServiceIngress:
+    """What stands behind the HTTP proxies: one replica, since links to images are kept in its memory.
 
     Args:
-        artists: handle of the deployment of `ArtistReplica`.
+        workers: handle of the deployment of `WorkerReplica`.
         settings: limits and keys.
         deployment: the name of that deployment.
-        loopback: whether Ray is this machine's alone.
     """
 
-    def __init__(self, artists: Any, settings: Settings, deployment: str, loopback: bool = False) -> None:
-        global _door
-        if loopback:
-            listen_on_loopback()
+    def __init__(self, workers: Any, settings: Settings, deployment: str) -> None:
+        global _app
         metrics = Metrics()
-        backend = RayBackend(artists, serve.get_replica_context().app_name, deployment, settings, metrics)
-        self._door = _door = Door(create_app(backend, settings, metrics))
+        pool = RayPool(workers, serve.get_replica_context().app_name, deployment, settings, metrics)
+        self._app = _app = DrainMiddleware(create_app(pool, settings, metrics))
 
-    async def drain(self, patience: float) -> int:
-        """See `Door.close`."""
-        return await self._door.close(patience)
-
-
-def _behind_the_door() -> ASGIApp:
-    """What Serve asks for once `Gate` has been made."""
-    assert _door is not None
-    return _door
+    async def drain(self, time_limit: float) -> int:
+        """See `DrainMiddleware.drain`."""
+        return await self._app.drain(time_limit)
 
 
-Ingress: Any = serve.ingress(_behind_the_door)(Gate)
+def _built_app() -> ASGIApp:
+    """What Serve asks for once `ServiceIngress` has been made."""
+    assert _app is not None
+    return _app
+
+
+Ingress: Any = serve.ingress(_built_app)(ServiceIngress)

@@ -1,13 +1,14 @@
-"""A supervised process that draws.
+"""A supervised process with a model.
 
 The process is an executor of the standard library with one place, started by spawn. If it dies, only the batch that it
-was drawing is lost; the executor is thrown away and another one made.
+was generating is lost; the executor is thrown away and another one made.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,53 +20,60 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import ParamSpec, TypeVar
 
 from galip.errors import GalipError
-from galip.serving.backend import EncodedImage, Facts, Picture, WorkerLostError
-from galip.serving.model_worker import Artist, Order
+from galip.serving.model_worker import ModelSpec, ModelWorker
+from galip.serving.pool import EncodedImage, ImageRequest, ModelInfo, WorkerLostError
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
 
-_artist: Artist | None = None  # of the worker process
+LOG_FORMAT = "%(levelname)s:     %(message)s"
+
+_worker: ModelWorker | None = None  # of the worker process
 
 
-class Worker:
+class WorkerProcess:
     """One process with one model.
 
     Args:
-        order: what it loads.
-        patience: seconds that a batch may take before the process counts as hanging and is killed.
+        spec: what it loads.
+        time_limit: seconds that a batch may take before the process counts as hanging and is killed.
 
     Attributes:
-        pid: of the process; None while there is none.
+        pid: of the process; None while there is no process.
     """
 
-    def __init__(self, order: Order, patience: float) -> None:
-        self._order, self._patience = order, patience
+    def __init__(self, spec: ModelSpec, time_limit: float) -> None:
+        self._spec, self._time_limit = spec, time_limit
         self._executor: ProcessPoolExecutor | None = None
         self.pid: int | None = None
 
-    async def start(self) -> Facts:
+    async def start(self) -> ModelInfo:
         """Start the process and load the model.
 
         Raises:
             GalipError: the model cannot be loaded.
             WorkerLostError: the process died while it was loading.
         """
-        self._executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_begin)
+        level = logging.getLogger().getEffectiveLevel()
+        self._executor = ProcessPoolExecutor(
+            1, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(level,)
+        )
         self.pid = await self._call(os.getpid)
-        return await self._call(_load, self._order)
+        return await self._call(_load, self._spec)
 
-    async def draw(self, pictures: Sequence[Picture]) -> list[EncodedImage | GalipError]:
-        """Draw a batch; see `Artist.draw`.
+    async def generate(self, requests: Sequence[ImageRequest]) -> list[EncodedImage | GalipError]:
+        """Generate a batch; see `ModelWorker.generate`.
 
         Raises:
             WorkerLostError: the process has died, or was killed because it took too long. It must be started again.
         """
         try:
-            return await asyncio.wait_for(self._call(_draw, list(pictures)), self._patience)
+            return await asyncio.wait_for(self._call(_generate, list(requests)), self._time_limit)
         except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
             self.kill()
-            raise WorkerLostError(f"a batch took longer than {self._patience:g} s, so its process was ended") from None
+            raise WorkerLostError(
+                f"a batch took longer than {self._time_limit:g} s, so its process was ended"
+            ) from None
 
     def kill(self) -> None:
         """End the process at once, whatever it does."""
@@ -73,25 +81,26 @@ class Worker:
         pid, self.pid = self.pid, None
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+                os.kill(pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
 
     async def _call(self, function: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
         if self._executor is None:
-            raise WorkerLostError("the process that draws has been ended")
+            raise WorkerLostError("the process that generates has been ended")
         try:
             return await asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
         except BrokenProcessPool:
             self.kill()
-            raise WorkerLostError("the process that was drawing has died; it is being replaced") from None
+            raise WorkerLostError("the process that was generating has died; it is being replaced") from None
 
 
-def _begin() -> None:
+def _begin(log_level: int) -> None:
     """What a worker process does first."""
-    # Ctrl-C and a service manager's SIGTERM reach the whole group; it is the parent that says when drawing ends.
+    # Ctrl-C and a service manager's SIGTERM reach the whole group; it is the parent that says when it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(level=log_level, format=LOG_FORMAT)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
@@ -103,12 +112,12 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _load(order: Order) -> Facts:
-    global _artist
-    _artist = Artist(order, say=lambda line: print(line, file=sys.stderr, flush=True))
-    return _artist.facts
+def _load(spec: ModelSpec) -> ModelInfo:
+    global _worker
+    _worker = ModelWorker(spec)
+    return _worker.info
 
 
-def _draw(pictures: Sequence[Picture]) -> list[EncodedImage | GalipError]:
-    assert _artist is not None
-    return _artist.draw(pictures)
+def _generate(requests: Sequence[ImageRequest]) -> list[EncodedImage | GalipError]:
+    assert _worker is not None
+    return _worker.generate(requests)

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from galip.errors import GalipError, InputError
-from galip.serving.backend import QueueFullError, UnavailableError, WorkerLostError
+from galip.serving.pool import QueueFullError, UnavailableError, WorkerLostError
 
 log = logging.getLogger("galip.serving")
 
@@ -51,7 +51,7 @@ class RequestError(GalipError):
         return Response(json.dumps({"error": error}), self.status, headers=self.headers, media_type="application/json")
 
 
-def problem_of(error: Exception) -> RequestError:
+def as_request_error(error: Exception) -> RequestError:
     """What a client is told of an error; of one that it cannot put right nothing but that there was one."""
     if isinstance(error, RequestError):
         return error
@@ -68,15 +68,15 @@ def problem_of(error: Exception) -> RequestError:
     return RequestError(500, "the server made a mistake; its log says more", code="internal_error")
 
 
-def add_handlers(app: FastAPI) -> None:
+def add_error_handlers(app: FastAPI) -> None:
     """Answer all errors of an app in this shape."""
 
     async def known(_request: Request, error: Exception) -> Response:
-        return problem_of(error).response()
+        return as_request_error(error).response()
 
     async def unknown(request: Request, error: Exception) -> Response:
         log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
-        return problem_of(error).response()
+        return as_request_error(error).response()
 
     async def invalid(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -98,10 +98,10 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _of_validation(errors: Sequence[Any]) -> RequestError:
-    """The first of pydantic's complaints, as one about a field."""
+    """The first of pydantic's errors, as one about a field."""
     first = errors[0]
     if first["type"] == "json_invalid":
-        return RequestError(400, "the body is no JSON", code="invalid_json")
+        return RequestError(400, "the body is not JSON", code="invalid_json")
     place = [str(part) for part in first["loc"] if part not in ("body", "query")]
     param = ".".join(place) or None
     if first["type"] == "extra_forbidden":

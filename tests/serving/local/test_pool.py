@@ -47,10 +47,10 @@ def pixels(response: httpx.Response) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)), dtype=np.int16)
 
 
-def test_requests_at_the_same_time_share_batches_and_get_their_own_pictures(
+def test_requests_at_the_same_time_share_batches_and_get_their_own_images(
     service: LocalService, crowd: ThreadPoolExecutor, folder: Path
 ) -> None:
-    batches, pictures = service.metric("galip_batch_size_count"), service.metric("galip_pictures_total")
+    batches, images = service.metric("galip_batch_size_count"), service.metric("galip_pictures_total")
     with service.standing_still():
         answers = [crowd.submit(service.generate, f"picture {seed}", seed=seed) for seed in range(9)]
         # One batch may be with the worker already, the rest waits.
@@ -58,13 +58,13 @@ def test_requests_at_the_same_time_share_batches_and_get_their_own_pictures(
         time.sleep(0.2)
     found = [answer.result() for answer in answers]
     assert {answer.status_code for answer in found} <= {200, 429}
-    drawn = [seed for seed, answer in enumerate(found) if answer.status_code == 200]
-    assert len(drawn) >= 8
-    assert service.metric("galip_pictures_total") - pictures == len(drawn)
-    assert service.metric("galip_batch_size_count") - batches < len(drawn)
+    generated = [seed for seed, answer in enumerate(found) if answer.status_code == 200]
+    assert len(generated) >= 8
+    assert service.metric("galip_pictures_total") - images == len(generated)
+    assert service.metric("galip_batch_size_count") - batches < len(generated)
     pipe = galip.load(folder, device="cpu")
     pipe.set_progress_bar_config(disable=True)
-    for seed in drawn:
+    for seed in generated:
         expected = np.asarray(pipe([f"picture {seed}"], seed=seed).images[0], dtype=np.int16)
         assert np.abs(pixels(found[seed]) - expected).max() <= 1
 
@@ -107,18 +107,18 @@ def test_whoever_goes_away_frees_the_place(service: LocalService) -> None:
     assert service.generate().status_code == 200
 
 
-def test_a_film_takes_turns_with_other_requests(service: LocalService, crowd: ThreadPoolExecutor) -> None:
+def test_a_video_takes_turns_with_other_requests(service: LocalService, crowd: ThreadPoolExecutor) -> None:
     keyframes = [{"prompt": "a red heart", "seed": seed} for seed in range(20)]
     body = {"keyframes": keyframes, "frames": 50, "output_format": "png"}
-    film = crowd.submit(service.client.post, "/v1/images/interpolations", json=body)
+    video = crowd.submit(service.client.post, "/v1/images/interpolations", json=body)
     wait_for(lambda: service.metric("galip_queue_pictures") + service.metric("galip_requests_running") > 1)
     answers = [service.generate(seed=seed).status_code for seed in range(5)]
-    assert not film.done()
+    assert not video.done()
     assert answers == [200] * 5
-    assert len(film.result().json()["data"]) == 951
+    assert len(video.result().json()["data"]) == 951
 
 
-def test_a_dead_worker_loses_only_what_it_was_drawing(folder: Path, crowd: ThreadPoolExecutor) -> None:
+def test_a_dead_worker_loses_only_what_it_was_generating(folder: Path, crowd: ThreadPoolExecutor) -> None:
     with serving(folder, max_batch=1) as service:
         before = service.worker()
         with service.standing_still() as pid:

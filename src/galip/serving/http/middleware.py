@@ -1,4 +1,4 @@
-"""What stands before the app: bounded bodies, an eye on clients that go away, keys, headers, metrics.
+"""Middleware before the app: bounded bodies, clients that go away, keys, headers, metrics.
 
 All of it is plain ASGI: the usual middleware classes of web frameworks hide that a client has gone away.
 """
@@ -13,10 +13,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from galip.serving.http.errors import RequestError
 from galip.serving.http.metrics import Metrics
-from galip.serving.http.problems import RequestError
 from galip.serving.http.settings import Settings
 
 _GONE = 499  # as nginx notes it
@@ -29,14 +30,14 @@ _PAGE_POLICY = (
 _DOCS_POLICY = _PAGE_POLICY + "; style-src 'self' 'unsafe-inline'"
 
 _OPEN = ("/", "/static", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/images/files")
-"""What needs no key: pages without anything drawn, what machines ask, and links that are secrets themselves."""
+"""What needs no key: pages without any generated image, what machines ask, and links that are secrets themselves."""
 
 
-class Guard:
+class ServiceMiddleware:
     """The outermost layer of the app.
 
     Args:
-        app: what is guarded.
+        app: what it protects.
         settings: limits and keys.
         metrics: where requests are counted.
     """
@@ -64,15 +65,16 @@ class Guard:
             try:
                 self._check_key(scope)
                 body = await self._body(scope, receive)
-            except RequestError as problem:
-                await problem.response()(scope, receive, watched)
+            except RequestError as error:
+                await error.response()(scope, receive, watched)
                 return
             if body is None:
                 return
             endpoint = "unknown"
             await self._answer(scope, body, receive, watched)
         finally:
-            endpoint = getattr(scope.get("route"), "path", endpoint)
+            route = scope.get("route")  # set by whatever route took the request
+            endpoint = route.path if isinstance(route, APIRoute) else endpoint
             self._metrics.answered(endpoint, status, time.monotonic() - begun)
 
     def _check_key(self, scope: Scope) -> None:

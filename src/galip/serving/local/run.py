@@ -1,4 +1,4 @@
-"""The service in this process: uvicorn around the app, workers beside it."""
+"""The service of one machine: uvicorn around the app in this process, workers beside it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from galip.serving.http.addresses import announce, listen
 from galip.serving.http.app import create_app
 from galip.serving.http.metrics import Metrics
 from galip.serving.http.settings import Settings
-from galip.serving.local.backend import LocalBackend
-from galip.serving.model_worker import Order
+from galip.serving.local.pool import LocalPool
+from galip.serving.local.process import LOG_FORMAT
+from galip.serving.model_worker import ModelSpec
 
 
 def run(
-    order: Order,
+    spec: ModelSpec,
     settings: Settings,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -30,11 +31,11 @@ def run(
     """Serve until a signal says to stop; then answer what has been asked, and end.
 
     Args:
-        order: what to load.
+        spec: what to load.
         settings: limits and keys.
         host: address to listen at.
         port: 0 for a free one.
-        workers: processes that draw.
+        workers: processes with a model each.
         root_path: what a proxy puts before this server's paths.
         log_level: "debug", "info", "warning" or "error".
 
@@ -50,17 +51,17 @@ def run(
         failures.append(error)
         server.should_exit = True
 
-    app = create_app(LocalBackend(order, settings, metrics, workers), settings, metrics, failed)
-    logging.basicConfig(level=log_level.upper(), format="%(levelname)s:     %(message)s")
+    app = create_app(LocalPool(spec, settings, metrics, workers), settings, metrics, failed)
+    logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
     config = uvicorn.Config(
         app,
         log_level=log_level,
         root_path=root_path,
-        timeout_graceful_shutdown=round(max(settings.time_limit, settings.film_time_limit)),
+        timeout_graceful_shutdown=round(max(settings.time_limit, settings.video_time_limit)),
         server_header=False,
     )
     server = uvicorn.Server(config)
-    announce(host, listener.getsockname()[1], root_path, open_door=not settings.api_keys)
+    announce(host, listener.getsockname()[1], root_path, open_to_all=not settings.api_keys)
     # uvicorn drains at SIGTERM and then raises it again, which by default would end Python without any tidying up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     asyncio.run(server.serve(sockets=[listener]))
