@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from export.presets import narrow
 from models import tiny
+from models.narrow import narrow
 
 from galip.export.folded_vision import fold_vision
 from galip.export.folding import fold

@@ -11,8 +11,8 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from export.presets import narrow
 from models import tiny
+from models.narrow import narrow
 from transformers import T5Config, T5EncoderModel
 
 from galip.errors import GalipError

@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from galip.models import MateGenerator, PromptPredictor, UpBlock
-from galip.models.generator import BridgeBlock
+from galip.models.blocks import BridgeBlock
 
 
 class Drawing(nn.Module):

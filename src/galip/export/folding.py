@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from galip.export.folded_layers import Conv, Linear, copy_weight
 from galip.export.folded_vision import FoldedVision
+from galip.models.blocks import BridgeBlock, UpBlock
 from galip.models.clip import FrozenCLIPVision
-from galip.models.generator import BridgeBlock, MateGenerator, UpBlock
+from galip.models.generator import MateGenerator
 from galip.models.layers import LEAKY_SLOPE, FusionBlock
 
 

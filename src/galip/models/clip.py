@@ -1,4 +1,6 @@
-"""The frozen CLIP-ViT, one network seen three ways (paper, sections 3.1 to 3.3).
+"""CLIP's transformer block, and the frozen CLIP-ViT, one network seen three ways (paper, sections 3.1 to 3.3).
+
+`clip_block` is every block of both of CLIP's towers; the text tower is in `galip.models.text`.
 
 * `FrozenCLIPVision.taps`: spatial features after chosen transformer blocks, what Mate-D looks at (CLIP-FE).
 * `FrozenCLIPVision.induce`: visual concepts drawn out of the transformer by a bridge feature and prompts (Mate-G).
@@ -22,6 +24,33 @@ ClipInput = Literal["standard", "released"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def clip_block(layer: Any, hidden: Tensor, prompt: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    """Run a block of CLIP's transformer.
+
+    Args:
+        layer: its weights, transformers' encoder layer.
+        hidden: [B, N, C].
+        prompt: [B, 1, C], a token that is looked at and does not look: as if it were appended to `hidden`, and dropped
+            after the block.
+        mask: added to the attention's scores, [N, N].
+
+    Returns:
+        [B, N, C].
+    """
+    attention = layer.self_attn
+    normed = layer.layer_norm1(hidden)
+    seen = normed if prompt is None else torch.cat([normed, layer.layer_norm1(prompt)], dim=1)
+
+    def heads(tokens: Tensor) -> Tensor:  # [B, N, C] -> [B, heads, N, C / heads]
+        return tokens.unflatten(2, (-1, attention.head_dim)).transpose(1, 2)
+
+    q, k, v = heads(attention.q_proj(normed)), heads(attention.k_proj(seen)), heads(attention.v_proj(seen))
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    hidden = hidden + attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    out: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
+    return out
 
 
 class FrozenCLIPVision(nn.Module):
@@ -231,10 +260,7 @@ class FrozenCLIPVision(nn.Module):
         hidden = tower.pre_layrnorm(hidden)
         by_block = {block: prompts[:, i : i + 1].to(dtype) for i, block in enumerate(blocks)}
         for index in range(self.depth):
-            if index in by_block:
-                hidden = self._run_block(index, torch.cat([hidden, by_block[index]], dim=1))[:, :-1]
-            else:
-                hidden = self._run_block(index, hidden)
+            hidden = self._run_block(index, hidden, by_block.get(index))
         return self._to_map(hidden).to(bridge.dtype)
 
     # ---- the transformer
@@ -271,19 +297,12 @@ class FrozenCLIPVision(nn.Module):
                 taps.append(self._to_map(hidden).to(images.dtype))
         return taps, hidden
 
-    def _run_block(self, index: int, hidden: Tensor) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled() and hidden.requires_grad:
-            out: Tensor = checkpoint(self._block, index, hidden, use_reentrant=False)
-            return out
-        return self._block(index, hidden)
-
-    def _block(self, index: int, hidden: Tensor) -> Tensor:
-        # The parts are called one by one because the whole layer's signature and return value differ between
-        # transformers 4 and 5; the attention picks its own kernel (scaled_dot_product_attention by default).
+    def _run_block(self, index: int, hidden: Tensor, prompt: Tensor | None = None) -> Tensor:
         layer = self._tower.encoder.layers[index]
-        hidden = hidden + layer.self_attn(hidden_states=layer.layer_norm1(hidden))[0]
-        out: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
-        return out
+        if self.checkpointing and torch.is_grad_enabled() and hidden.requires_grad:
+            out: Tensor = checkpoint(clip_block, layer, hidden, prompt, use_reentrant=False)
+            return out
+        return clip_block(layer, hidden, prompt)
 
     def _to_map(self, hidden: Tensor) -> Tensor:
         # [B, 1 + g*g, C] -> [B, C, g, g], without the class token

@@ -3,6 +3,9 @@
 noise and sentence vector -> bridge feature and prompts -> frozen CLIP-ViT -> visual concepts -> picture
 """
 
+from __future__ import annotations
+
+import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,34 +19,12 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from galip.models.blocks import BridgeBlock, UpBlock
 from galip.models.clip import ClipInput, FrozenCLIPVision
-from galip.models.layers import LEAKY_SLOPE, Affine, FusionBlock
+from galip.models.layers import LEAKY_SLOPE, Affine
 
 # What the Bridge-FP's first layer makes its coarse map of.
 BridgeInput = Literal["noise", "condition"]
-
-
-class BridgeBlock(nn.Module):
-    """Residual block of the Bridge-FP: `x + fuse2(conv2(fuse1(conv1(x))))`, through a narrower middle.
-
-    Args:
-        channels: channels in and out.
-        hidden: channels in the middle.
-        cond_dim: length of the condition vector.
-    """
-
-    def __init__(self, channels: int, hidden: int, cond_dim: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
-        self.fuse1 = FusionBlock(hidden, cond_dim)
-        self.conv2 = nn.Conv2d(hidden, channels, 3, padding=1)
-        self.fuse2 = FusionBlock(channels, cond_dim)
-
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        """Refine `x` [B, channels, g, g] under `cond` [B, cond_dim]."""
-        h = self.fuse1(self.conv1(x), cond)
-        out: Tensor = x + self.fuse2(self.conv2(h), cond)
-        return out
 
 
 class BridgeFeaturePredictor(nn.Module):
@@ -109,60 +90,6 @@ class PromptPredictor(nn.Module):
         """Prompt tokens [B, P, width] of `cond` [B, cond_dim]."""
         out: Tensor = self.linear(cond).unflatten(1, (self.num_prompts, self.width))
         return out
-
-
-class UpBlock(nn.Module):
-    """Nearest-neighbour upsampling with text fusion: `shortcut(x) + conv2(fuse2(conv1(fuse1(x))))`, x upsampled.
-
-    Args:
-        in_channels: channels in.
-        out_channels: channels out; where they differ from `in_channels` the shortcut is a 1x1 convolution.
-        cond_dim: length of the condition vector.
-        size: side of the output in pixels; need not be a multiple of the input's.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, cond_dim: int, size: int) -> None:
-        super().__init__()
-        self.size = size
-        self.fuse1 = FusionBlock(in_channels, cond_dim)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.fuse2 = FusionBlock(out_channels, cond_dim)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
-        self.folded = False  # how it is computed, not what: see MateGenerator.fold
-
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        """`x` [B, in_channels, s, s] and `cond` [B, cond_dim] -> [B, out_channels, size, size]."""
-        if not self.folded:
-            x = self._upsample(x)
-            plain: Tensor = self.shortcut(x) + self.conv2(self.fuse2(self.conv1(self.fuse1(x, cond)), cond))
-            return plain
-        # The 1x1 shortcut and the fusion work on each pixel alone, so they commute with nearest-neighbour upsampling:
-        # done before it they give the same numbers for a quarter of the work.
-        h = self._upsample_and_convolve(self.fuse1(x, cond))
-        out: Tensor = self._upsample(self.shortcut(x)) + self.conv2(self.fuse2(h, cond))
-        return out
-
-    def _upsample(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, size=(self.size, self.size), mode="nearest")
-
-    def _upsample_and_convolve(self, x: Tensor) -> Tensor:
-        """`conv1` of the upsampled `x`; where the side doubles exactly, as one transposed convolution.
-
-        Each pixel of a doubled picture stands there four times, so the 3x3 kernel meets only 2x2 different ones: a 4x4
-        kernel of its sums, stride 2, gives the same numbers (at the borders too) with 16 products instead of 36.
-        """
-        if self.size != 2 * x.shape[-1]:
-            out: Tensor = self.conv1(self._upsample(x))
-            return out
-        weight = _taps_of_doubled(_taps_of_doubled(self.conv1.weight, 2), 3).transpose(0, 1)
-        return F.conv_transpose2d(x, weight, self.conv1.bias, stride=2, padding=1)
-
-
-def _taps_of_doubled(weight: Tensor, dim: int) -> Tensor:
-    """3 taps -> the 4 of a transposed convolution: each sums those that fall on the same pixel of a doubled row."""
-    first, middle, last = weight.unbind(dim)
-    return torch.stack([last, middle + last, first + middle, first], dim)
 
 
 class ImageGenerator(nn.Module):
@@ -297,6 +224,20 @@ class MateGenerator(ModelMixin, ConfigMixin):
         for block in self.image_generator.blocks:
             assert isinstance(block, UpBlock)
             block.folded = folded
+
+    def for_inference(self) -> MateGenerator:
+        """A copy that shares the weights and computes the same function in the fewest and largest products.
+
+        It is folded, and the predictors of each block's modulations are stacked. This is the form that is exported and
+        compiled: weights are rearranged in its forward pass, which an engine does once, when it loads the graph.
+        """
+        shared = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
+        out: MateGenerator = copy.deepcopy(self, shared)
+        out.fold()
+        for block in out.modules():
+            if isinstance(block, BridgeBlock | UpBlock):
+                block.stacked = True
+        return out
 
     @torch.no_grad()
     def truncate(self, factor: float) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from galip.models.clip import clip_block
+
 if TYPE_CHECKING:  # each encoder's network is made by the caller, so the other one's modules need not be loaded
     from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerBase, T5EncoderModel
 
@@ -22,7 +24,15 @@ _LEGACY_CLIP_EOS = 2
 
 @runtime_checkable
 class SentenceEncoder(Protocol):
-    """What the rest of GALIP asks of a text encoder."""
+    """What the rest of GALIP asks of a text encoder.
+
+    Attributes:
+        tokenizer: the network's own tokenizer.
+        model: the network.
+    """
+
+    tokenizer: Any
+    model: Any
 
     @property
     def dim(self) -> int:
@@ -45,8 +55,22 @@ class SentenceEncoder(Protocol):
             [N, dim], fp32, without gradient, on the encoder's device.
 
         Raises:
-            ValueError: `captions` is no list of strings, or `batch_size` is below 1.
+            ValueError: `captions` is not a list of strings, or `batch_size` is below 1.
         """
+
+    def vectors(self, ids: Tensor, last: Tensor) -> Tensor:
+        """The network alone, differentiable: token ids to sentence vectors.
+
+        Args:
+            ids: [B, N], rows padded at the end with anything.
+            last: [B], the place of each row's last token that counts (`last_token`).
+
+        Returns:
+            [B, dim], fp32.
+        """
+
+    def last_token(self, row: Sequence[int]) -> int:
+        """The place of the last token that counts in a row of token ids without padding."""
 
 
 class CLIPSentenceEncoder:
@@ -83,13 +107,21 @@ class CLIPSentenceEncoder:
         """Sentence vectors [N, dim] of N captions; see `SentenceEncoder.encode`."""
         return _encode_unique(self, captions, batch_size)
 
-    def _encode_tokens(self, rows: list[list[int]]) -> Tensor:
-        # Padded with the end token itself: both of transformers' ways to find the end (its id, or the highest id in
-        # the row) then meet the true end first. Causality makes a mask needless.
-        longest = max(map(len, rows))
-        ids = torch.tensor([row + [row[-1]] * (longest - len(row)) for row in rows], device=self.model.device)
-        vectors: Tensor = self.model(input_ids=ids).text_embeds
-        return vectors.float()
+    def vectors(self, ids: Tensor, last: Tensor) -> Tensor:
+        """Sentence vectors [B, dim] of token ids [B, N]; see `SentenceEncoder.vectors`."""
+        tower = self.model.text_model
+        places = torch.arange(ids.shape[1], device=ids.device)
+        hidden = tower.embeddings(input_ids=ids)
+        mask = torch.where(places[None] > places[:, None], -torch.inf, 0.0).to(hidden.dtype)  # [N, N]: nothing later
+        for layer in tower.encoder.layers:
+            hidden = clip_block(layer, hidden, mask=mask)
+        end = hidden[torch.arange(len(ids), device=ids.device), last]  # [B, N, C] -> [B, C]
+        out: Tensor = self.model.text_projection(tower.final_layer_norm(end))
+        return out.float()
+
+    def last_token(self, row: Sequence[int]) -> int:
+        """The place of the first end token, which a caption may spell out: there CLIP reads its vector."""
+        return list(row).index(row[-1])
 
     def _check_end_token(self) -> None:
         end, expected = self.tokenizer("")["input_ids"][-1], self.model.config.eos_token_id
@@ -138,15 +170,16 @@ class T5SentenceEncoder:
         """Sentence vectors [N, dim] of N captions; see `SentenceEncoder.encode`."""
         return _encode_unique(self, captions, batch_size)
 
-    def _encode_tokens(self, rows: list[list[int]]) -> Tensor:
-        longest, pad = max(map(len, rows)), self.model.config.pad_token_id
-        device = self.model.device
-        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        mask = torch.arange(longest, device=device) < lengths[:, None]  # [B, N]
+    def vectors(self, ids: Tensor, last: Tensor) -> Tensor:
+        """Sentence vectors [B, dim] of token ids [B, N]; see `SentenceEncoder.vectors`."""
+        mask = torch.arange(ids.shape[1], device=ids.device) <= last[:, None]  # [B, N]
         hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()
-        mean: Tensor = (hidden * mask[:, :, None]).sum(dim=1) / lengths[:, None]
+        mean: Tensor = (hidden * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
         return mean * self.scale
+
+    def last_token(self, row: Sequence[int]) -> int:
+        """The place of the end token."""
+        return len(row) - 1
 
 
 def measure_scale(encoder: T5SentenceEncoder, captions: Sequence[str], target_norm: float = 10.0) -> float:
@@ -171,7 +204,7 @@ def measure_scale(encoder: T5SentenceEncoder, captions: Sequence[str], target_no
     return encoder.scale * target_norm / norm
 
 
-def _encode_unique(encoder: Any, captions: Sequence[str], batch_size: int) -> Tensor:
+def _encode_unique(encoder: SentenceEncoder, captions: Sequence[str], batch_size: int) -> Tensor:
     """Encode each different caption once, in batches, and give every caption its vector."""
     if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):
         raise ValueError(f"captions is {_shorten(repr(captions))}; give a list of strings")
@@ -185,12 +218,20 @@ def _encode_unique(encoder: Any, captions: Sequence[str], batch_size: int) -> Te
     for start in range(0, len(unique), batch_size):
         rows = _tokenise(encoder, unique[start : start + batch_size])
         with torch.no_grad():
-            parts.append(encoder._encode_tokens(rows))
+            parts.append(encoder.vectors(*_batch(encoder, rows)))
     vectors = torch.cat(parts)
     return vectors[torch.tensor([index[caption] for caption in captions], device=vectors.device)]
 
 
-def _tokenise(encoder: Any, captions: list[str]) -> list[list[int]]:
+def _batch(encoder: SentenceEncoder, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Rows of token ids as `SentenceEncoder.vectors` takes them, on the encoder's device."""
+    longest, device = max(map(len, rows)), encoder.model.device
+    # Padded with the end token, as CLIP is trained; what comes after it changes nothing.
+    ids = torch.tensor([row + [row[-1]] * (longest - len(row)) for row in rows], device=device)
+    return ids, torch.tensor([encoder.last_token(row) for row in rows], device=device)
+
+
+def _tokenise(encoder: SentenceEncoder, captions: list[str]) -> list[list[int]]:
     """Token ids of each caption, at most `max_tokens` with the end token kept."""
     limit = encoder.max_tokens
     # One token more than allowed tells a caption that is too long from one that just fits.
