@@ -36,9 +36,9 @@ from galip.evaluation.extractors.judge import JudgeExtractor
 from galip.evaluation.intervals import bootstrap_mean
 from galip.evaluation.metrics.clip_score import clip_cosines
 from galip.evaluation.metrics.r_precision import right_caption_chances
-from galip.generation.load import weights_of
 from galip.generation.prompts import clean_caption
 from galip.latent import best_of, invert, path_length, refine, stream_best
+from galip.model_repo.resolve import weights_of
 from galip.utils.provenance import machine
 
 KS = (1, 2, 4, 8, 16)

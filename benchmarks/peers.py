@@ -35,8 +35,8 @@ from released_form import ReleasedForm
 import galip
 from galip.benchmarking.running import run_worker
 from galip.benchmarking.worker import Orders, captions
-from galip.generation.load import fetch
-from galip.model_repo.folder import describe
+from galip.model_repo.describe import describe
+from galip.model_repo.resolve import fetch
 from galip.torch_backend.pipeline import GALIPPipeline
 from galip.utils.memory import peak_bytes
 from galip.utils.provenance import machine

@@ -119,8 +119,8 @@ class Teacher:
         from transformers import AutoModel, AutoTokenizer
 
         path = str(get_model_path())
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
-        self.model = AutoModel.from_pretrained(path).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        self.model = AutoModel.from_pretrained(path, trust_remote_code=False).eval()
 
     @torch.inference_mode()
     def encode(self, texts: list[str], batch: int = 256) -> torch.Tensor:

@@ -56,10 +56,10 @@ from train_judge import load_judge
 
 import galip
 from galip.evaluation.memorisation import nearest
-from galip.generation.load import load_clip
 from galip.generation.prompts import clean_caption
 from galip.models.clip import FrozenCLIPVision
 from galip.models.text import CLIPSentenceEncoder
+from galip.torch_backend.encoders import load_clip
 
 TRAIN_CAPTIONS, DIVERSITY_EMOJI = 1000, 100
 HALF = 1920

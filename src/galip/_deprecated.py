@@ -31,7 +31,7 @@ MODULES = {
     "galip.data.writing": "galip.data_prep.writing",
     "galip.gallery": "galip.utils.image_io",
     "galip.loading": "galip.generation.load",
-    "galip.model_folder": "galip.model_repo.folder",
+    "galip.model_folder": "galip.model_repo.index",
     "galip.noise": "galip.generation.noise",
     "galip.outputs": "galip.generation.output",
     "galip.pipeline": "galip.torch_backend.pipeline",
@@ -46,6 +46,28 @@ MODULES = {
 """Old module -> where what it held now lives. A submodule of an old package is looked for under the new one."""
 
 NAMES: dict[str, dict[str, str]] = {
+    "galip.generation.load": {
+        "DEFAULT_MODEL": "galip.model_repo.resolve:DEFAULT_MODEL",
+        "bundled_models": "galip.model_repo.resolve:bundled_models",
+        "resolve": "galip.model_repo.resolve:resolve",
+        "fetch": "galip.model_repo.resolve:fetch",
+        "model_name": "galip.model_repo.resolve:model_name",
+        "weights_of": "galip.model_repo.resolve:weights_of",
+        "load_clip": "galip.torch_backend.encoders:load_clip",
+        "load_t5": "galip.torch_backend.encoders:load_t5",
+        "no_progress_bars": "galip.torch_backend.loading:no_progress_bars",
+    },
+    "galip.model_repo.index": {
+        "NETWORKS": "galip.model_repo.format:NETWORKS",
+        "INDEX": "galip.model_repo.format:INDEX",
+        "ModelFacts": "galip.model_repo.describe:ModelFacts",
+        "Part": "galip.model_repo.describe:Part",
+        "describe": "galip.model_repo.describe:describe",
+        "fingerprint": "galip.model_repo.fingerprint:fingerprint",
+        "Tensor": "galip.model_repo.weights:Tensor",
+        "read_tensors": "galip.model_repo.weights:read_tensors",
+        "stored_dtype": "galip.model_repo.weights:stored_dtype",
+    },
     "galip.utils.image_io": {
         "picture_name": "image_name",
         "SHEET_NAME": "galip.utils.contact_sheet:SHEET_NAME",

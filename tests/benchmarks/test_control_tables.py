@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from benchmarks.scripts import script
 
-from galip.generation.load import weights_of
+from galip.model_repo.resolve import weights_of
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from galip.bulk.job import BulkJob, run
 from galip.data.open import open_source
 from galip.data_prep.unfinished import FOLDER
 from galip.errors import GalipError, InputError
-from galip.generation.load import weights_of
+from galip.model_repo.resolve import weights_of
 from galip.serving.model_worker import ModelSpec
 
 CAPTIONS = "a red heart\n\n  a blue   car \na &amp; b\n" + "".join(f"a picture of {number}\n" for number in range(5))

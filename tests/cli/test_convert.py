@@ -18,7 +18,7 @@ import galip
 from galip.cli import convert as command
 from galip.conversion.openai_vit import to_openai
 from galip.conversion.released import from_released, read_checkpoint
-from galip.model_repo.folder import describe
+from galip.model_repo.describe import describe
 from galip.models import PRESETS, FrozenCLIPVision, MateDiscriminator
 
 

@@ -69,7 +69,7 @@ def test_it_says_what_runs_the_model(
     monkeypatch.setattr(select, "_may_have_gpu", lambda: False)
     assert "engine auto means openvino: the fastest" in " ".join(run(capsys, "info", model).out.split())
     assert "converted at the first use" in " ".join(run(capsys, "info", model).out.split())
-    load(model, engine="openvino", say=lambda _line: None)
+    load(model, engine="openvino")
     assert "on a CPU; converted licence" in " ".join(run(capsys, "info", model).out.split())
     assert json.loads(run(capsys, "info", model, "--json").out)["auto_engine"] == "openvino"
 

@@ -18,10 +18,11 @@ import yaml
 
 from galip.errors import GalipError, InputError
 from galip.export.exporting import Source, export
-from galip.generation.load import bundled_models
 from galip.generation.onnx_backend import CHUNKS, EnginePipeline
 from galip.model_repo import export_folder
 from galip.model_repo.export_folder import read_manifest
+from galip.model_repo.fingerprint import source_digest
+from galip.model_repo.resolve import bundled_models
 from galip.torch_backend.pipeline import GALIPPipeline
 
 pytestmark = pytest.mark.engines
@@ -199,12 +200,12 @@ def test_the_folder_says_what_it_is(kind: str, exported: dict[str, Path]) -> Non
 
 def test_the_digest_minds_every_part_but_not_the_card(source: Source, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(source.folder, tmp_path / "copy"))
-    first = export_folder.source_digest(source.folder)
+    first = source_digest(source.folder)
     (copy / "README.md").write_text("other")
-    assert export_folder.source_digest(copy) == first
+    assert source_digest(copy) == first
     weights = copy / "vision_encoder" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    assert export_folder.source_digest(copy) != first
+    assert source_digest(copy) != first
 
 
 @pytest.mark.parametrize(

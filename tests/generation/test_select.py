@@ -11,8 +11,7 @@ import tiny
 
 from galip.errors import GalipError, InputError
 from galip.generation import select
-from galip.generation.engines import installed
-from galip.generation.select import ENGINES, check_engine, choose, has_gpu, require_engine
+from galip.generation.select import DEFAULT_ENGINE, ENGINES, check_engine, choose, engine_for, has_gpu, require_engine
 
 pytestmark = pytest.mark.engines
 
@@ -20,8 +19,8 @@ pytestmark = pytest.mark.engines
 @pytest.fixture
 def packages(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Which engines' packages this machine has, as far as the choice can see; and no GPU."""
-    there = {"onnx", "openvino", "onnxruntime"}
-    monkeypatch.setattr(select, "installed", there.__contains__)
+    there = {"torch", "openvino", "onnxruntime"}
+    monkeypatch.setattr(select, "is_installed", there.__contains__)
     monkeypatch.setattr(select, "_may_have_gpu", lambda: False)
     return there
 
@@ -31,12 +30,7 @@ def test_the_fastest_that_is_installed(packages: set[str], tmp_path: Path) -> No
     assert choose(tmp_path, "cpu").engine == "openvino"
     packages.remove("openvino")
     assert choose(tmp_path).engine == "onnxruntime"
-    packages.remove("onnxruntime")
-    assert choose(tmp_path).engine == "torch"
-    assert "galip[export]" in choose(tmp_path).reason
-    packages.add("openvino")
-    packages.remove("onnx")  # which conversion needs
-    assert choose(tmp_path).engine == "torch"
+    assert "openvino is faster" in choose(tmp_path).reason
 
 
 def test_a_gpu_is_torchs(packages: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,21 +63,26 @@ def test_an_exported_model_has_its_engine(packages: set[str], tmp_path: Path) ->
 def test_engines_that_do_not_exist() -> None:
     for engine in (None, "auto", *ENGINES):
         check_engine(engine)
-    with pytest.raises(InputError, match="engine 'warp': .*use one of torch, compile, openvino, onnxruntime, auto"):
+    with pytest.raises(InputError, match="engine 'warp': .*use one of onnxruntime, openvino, torch, compile, auto"):
         check_engine("warp")
 
 
-def test_what_is_missing_is_named(packages: set[str]) -> None:
+def test_an_engine_is_what_is_asked_for(packages: set[str], tmp_path: Path) -> None:
+    assert engine_for(tmp_path, None) == engine_for(tmp_path, None, "cpu") == DEFAULT_ENGINE
+    assert engine_for(tmp_path, None, "cuda") == engine_for(tmp_path, None, None, "float16") == "torch"
+    assert engine_for(tmp_path, "auto", None, "float16") == engine_for(tmp_path, "auto", "cuda") == "torch"
+    assert engine_for(tmp_path, "auto") == "openvino"
+    assert engine_for(tmp_path, "onnxruntime", "cuda") == "onnxruntime"  # which check_fits refuses
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     require_engine("openvino")
-    packages.clear()
-    with pytest.raises(
-        GalipError, match=r"engine openvino: openvino and onnx not installed; pip install 'galip\[export\]'"
-    ):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(GalipError, match=r"engine openvino needs openvino, .* pip install '\.\[openvino\]'"):
         require_engine("openvino")
 
 
 def test_looking_for_packages_imports_none() -> None:
-    assert not installed("no_such_package_anywhere")
     code = (
         "import sys\nfrom pathlib import Path\nfrom galip.generation.select import choose\nchoose(Path('.'), 'cpu')\n"
         "print([m for m in ('torch', 'openvino', 'onnx', 'onnxruntime') if m in sys.modules])"

@@ -18,11 +18,11 @@ from typing import Any
 from galip.benchmarking.worker import Orders
 from galip.errors import GalipError, InputError
 from galip.generation.engines import installed
-from galip.generation.load import fetch
 from galip.generation.select import AUTO, ENGINES, WITHOUT_TORCH, check_engine, choose, require_engine
 from galip.model_repo.cache import is_cached
 from galip.model_repo.export_folder import is_export, read_manifest
-from galip.model_repo.folder import check_model_folder
+from galip.model_repo.index import check_model_folder
+from galip.model_repo.resolve import fetch
 from galip.utils.provenance import machine
 
 ROUNDS = 3

@@ -18,8 +18,7 @@ from galip.errors import GalipError, InputError
 from galip.utils.memory import peak_bytes
 
 if TYPE_CHECKING:
-    from galip.generation.onnx_backend import EnginePipeline
-    from galip.torch_backend.pipeline import GALIPPipeline
+    from galip.generation.pipeline import TextToImage
 
 LEAST_REPEATS, MOST_REPEATS = 3, 200
 WARM_UP = 3
@@ -67,9 +66,7 @@ def measure(orders: Orders) -> dict[str, Any]:
         InputError: the model has no text encoder.
         GalipError: the model cannot be loaded by this engine.
     """
-    pipe = galip.load(
-        orders.model, engine=orders.engine, device=orders.device, threads=orders.threads, say=lambda _line: None
-    )
+    pipe = galip.load(orders.model, engine=orders.engine, device=orders.device, threads=orders.threads)
     if not orders.batches:
         return {}
     if not _has_text_encoder(pipe):
@@ -81,8 +78,8 @@ def measure(orders: Orders) -> dict[str, Any]:
     return found
 
 
-def _cell(pipe: GALIPPipeline | EnginePipeline, prompts: list[str], seconds: float) -> dict[str, Any]:
-    vectors: Any = pipe.encode_prompt(prompts)
+def _cell(pipe: TextToImage, prompts: list[str], seconds: float) -> dict[str, Any]:
+    vectors = pipe.embed(prompts)
     jobs: dict[str, Callable[[], Any]] = {
         "whole": lambda: _draw(pipe, prompts),
         "text": lambda: _encode(pipe, prompts),
@@ -107,19 +104,16 @@ def repeated(job: Callable[[], Any], seconds: float) -> list[float]:
     return times
 
 
-def _has_text_encoder(pipe: GALIPPipeline | EnginePipeline) -> bool:
-    manifest = getattr(pipe, "manifest", None)
-    return (pipe.text_encoder if manifest is None else manifest.text_encoder) is not None  # type: ignore[union-attr]
+def _has_text_encoder(pipe: TextToImage) -> bool:
+    return pipe.backend.text_encoder is not None
 
 
-def _draw(pipe: GALIPPipeline | EnginePipeline, prompts: list[str]) -> None:
+def _draw(pipe: TextToImage, prompts: list[str]) -> None:
     pipe(prompts, seed=list(range(len(prompts))), batch_size=len(prompts))
 
 
-def _encode(pipe: GALIPPipeline | EnginePipeline, prompts: list[str]) -> None:
-    vectors: Any = pipe.encode_prompt(prompts)
-    if hasattr(vectors, "cpu"):  # a GPU is done only when its numbers are here
-        vectors.cpu()
+def _encode(pipe: TextToImage, prompts: list[str]) -> None:
+    pipe.embed(prompts)
 
 
 def captions(count: int) -> list[str]:

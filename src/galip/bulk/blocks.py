@@ -29,7 +29,7 @@ class GenerationOptions:
 
     Attributes:
         spec: the model; images do not depend on its engine, device, threads and batch size.
-        weights: fingerprint of the model's weights, as `galip.model_repo.folder.fingerprint` gives it.
+        weights: fingerprint of the model's weights, as `galip.model_repo.fingerprint.fingerprint` gives it.
         number: images of each prompt.
         seed: of the first image of line 1; images count on from it, in the order of the lines.
         truncation: multiplies the noise.

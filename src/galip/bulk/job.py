@@ -16,8 +16,8 @@ from galip.data_prep.encoding import ImageOptions
 from galip.data_prep.parallel import usable_cores
 from galip.data_prep.writing import prepare
 from galip.errors import InputError
-from galip.generation.load import model_name
 from galip.generation.select import has_gpu
+from galip.model_repo.resolve import model_name
 from galip.utils.progress import Progress, no_progress
 
 _SHARD_MB = 1000.0  # a bound for large images; shards of others are as small as their number of images makes them

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from galip.benchmarking.running import measure_model
 from galip.errors import InputError
-from galip.generation.load import DEFAULT_MODEL
+from galip.model_repo.resolve import DEFAULT_MODEL
 
 
 def bench(

@@ -20,9 +20,9 @@ from galip.cli.options import (
 )
 from galip.cli.terminal import progress_bars
 from galip.errors import InputError
-from galip.generation.load import DEFAULT_MODEL, weights_of
 from galip.generation.noise import check_seed
 from galip.generation.select import AUTO, check_engine
+from galip.model_repo.resolve import DEFAULT_MODEL, weights_of
 from galip.utils.extras import require
 
 

@@ -18,8 +18,10 @@ import typer
 
 from galip import __version__
 from galip.errors import GalipError, InputError
-from galip.generation.load import load_clip, no_progress_bars, resolve
-from galip.model_repo.folder import check_model_folder, read_index
+from galip.model_repo.index import check_model_folder, read_index
+from galip.model_repo.resolve import resolve
+from galip.torch_backend.encoders import load_clip
+from galip.torch_backend.loading import no_progress_bars
 
 if TYPE_CHECKING:
     from galip.conversion.released import ReleasedCheckpoint, ReleasedModel

@@ -15,11 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from galip import __version__
 from galip.errors import InputError
-from galip.generation.load import load, model_name, resolve
+from galip.generation.load import load
+from galip.model_repo.resolve import model_name, resolve
 
 if TYPE_CHECKING:
-    from galip.generation.onnx_backend import EnginePipeline
-    from galip.torch_backend.pipeline import GALIPPipeline
+    from galip.generation.pipeline import TextToImage
 
 Item = TypeVar("Item")
 
@@ -31,10 +31,10 @@ def texts_of(model: str, weights: str, truncation: float) -> dict[str, str]:
 
 def open_model(
     model: str, device: str | None, engine: str, threads: int | None, console: Console, dtype: str | None = None
-) -> GALIPPipeline | EnginePipeline:
+) -> TextToImage:
     """Load a model while the terminal says so."""
     with console.status(f"Loading {model} ..."):
-        return load(model, device=device, dtype=dtype, engine=engine, threads=threads, say=line_to(console))
+        return load(model, device=device, dtype=dtype, engine=engine, threads=threads)
 
 
 def line_to(console: Console) -> Callable[[str], None]:

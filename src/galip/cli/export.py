@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from galip.errors import InputError
-from galip.generation.load import fetch, load
+from galip.generation.load import load
 from galip.generation.prompts import read_captions
 from galip.model_repo.export_folder import check_out, is_export, written_whole
-from galip.model_repo.folder import check_model_folder, fingerprint
+from galip.model_repo.fingerprint import fingerprint
+from galip.model_repo.index import check_model_folder
+from galip.model_repo.resolve import fetch
 
 if TYPE_CHECKING:
     from galip.torch_backend.pipeline import GALIPPipeline
@@ -78,7 +80,7 @@ def _export_engine(folder: Path, name: str, out: Path, kind: str, precision: str
     from galip.export.exporting import export as write
     from galip.generation.select import require_engine
 
-    require_engine("openvino" if kind == "openvino" else "onnx")
+    require_engine("openvino" if kind == "openvino" else "onnxruntime")
     pipeline = _load(folder)
     judge = partial(compare, say=_say)
     manifest = write(pipeline, Source(name, folder), out, kind, precision, captions, _say, judge)  # type: ignore[arg-type]

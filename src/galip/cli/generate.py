@@ -36,10 +36,10 @@ from galip.cli.options import (
     parse_seeds,
 )
 from galip.errors import InputError
-from galip.generation.load import DEFAULT_MODEL, weights_of
 from galip.generation.noise import SEED_LIMIT
 from galip.generation.prompts import clean_caption, read_captions
 from galip.generation.select import AUTO, check_engine
+from galip.model_repo.resolve import DEFAULT_MODEL, weights_of
 from galip.utils import image_io
 from galip.utils.contact_sheet import SHEET_LIMIT, SHEET_NAME, contact_sheet
 

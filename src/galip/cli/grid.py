@@ -38,10 +38,10 @@ from galip.cli.options import (
     parse_seeds,
 )
 from galip.errors import InputError
-from galip.generation.load import DEFAULT_MODEL, weights_of
 from galip.generation.prompts import clean_caption
 from galip.generation.select import AUTO, check_engine
 from galip.latent.grids import check_places
+from galip.model_repo.resolve import DEFAULT_MODEL, weights_of
 from galip.utils import image_io
 from galip.utils.contact_sheet import labelled_grid, sheet_side
 

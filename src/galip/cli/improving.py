@@ -11,9 +11,9 @@ from PIL import Image
 
 from galip.cli.drawing import check_clip, shown_seeds
 from galip.errors import InputError
-from galip.generation.load import fetch, model_name
 from galip.generation.select import AUTO
 from galip.model_repo.export_folder import is_export
+from galip.model_repo.resolve import fetch, model_name
 from galip.utils import image_io
 
 if TYPE_CHECKING:

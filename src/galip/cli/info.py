@@ -13,11 +13,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from galip.generation.load import DEFAULT_MODEL, fetch
 from galip.generation.select import WITHOUT_TORCH, Choice, choose
 from galip.model_repo.cache import is_cached
+from galip.model_repo.describe import ModelFacts, describe
 from galip.model_repo.export_folder import Manifest, is_export, read_manifest
-from galip.model_repo.folder import ModelFacts, describe
+from galip.model_repo.resolve import DEFAULT_MODEL, fetch
 
 
 def info(

@@ -18,10 +18,10 @@ from galip import __version__
 from galip.cli.drawing import check_clip, check_folder, open_model, plain_warnings
 from galip.cli.options import DeviceOption, ModelOption, ThreadsOption
 from galip.errors import InputError
-from galip.generation.load import DEFAULT_MODEL, fetch, model_name, weights_of
 from galip.generation.prompts import clean_caption
 from galip.latent.targets import as_target
 from galip.model_repo.export_folder import is_export
+from galip.model_repo.resolve import DEFAULT_MODEL, fetch, model_name, weights_of
 from galip.utils import image_io
 from galip.utils.contact_sheet import SHEET_NAME, contact_sheet
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from galip.cli.options import DeviceOption, EngineOption, ModelOption, ThreadsOption
 from galip.errors import InputError
-from galip.generation.load import DEFAULT_MODEL, weights_of
 from galip.generation.select import AUTO, check_engine
+from galip.model_repo.resolve import DEFAULT_MODEL, weights_of
 from galip.utils.extras import require
 
 if TYPE_CHECKING:

@@ -27,12 +27,12 @@ from galip.cli.options import (
     parse_seeds,
 )
 from galip.errors import InputError
-from galip.generation.load import DEFAULT_MODEL, fetch, weights_of
 from galip.generation.select import AUTO, check_engine
 from galip.latent.clip import has_own_clip
 from galip.latent.interpolation import check_easing
 from galip.latent.keyframes import Keyframe, kept, pair_up, read_keyframes
 from galip.latent.speeds import check_speed, look_by
+from galip.model_repo.resolve import DEFAULT_MODEL, fetch, weights_of
 from galip.utils.image_io import resized
 from galip.utils.video import check_size, check_video, writing
 

@@ -13,11 +13,14 @@ from galip.evaluation.evaluation import COMPARING, Against, Evaluation, open_pic
 from galip.evaluation.images import Drawn, DrawnByModel, DrawnPictures
 from galip.evaluation.protocols import METRICS, Protocol, get_protocol
 from galip.evaluation.result import Result
-from galip.generation.load import bundled_models, check_fits_engine, fetch, load
+from galip.generation.load import load
 from galip.generation.onnx_backend import EnginePipeline
-from galip.generation.select import AUTO, WITHOUT_TORCH, check_engine, require_engine
+from galip.generation.select import AUTO, WITHOUT_TORCH, check_engine, check_fits, engine_for, require_engine
+from galip.model_repo.describe import describe
 from galip.model_repo.export_folder import is_export
-from galip.model_repo.folder import INDEX, check_model_folder, describe
+from galip.model_repo.format import INDEX
+from galip.model_repo.index import check_model_folder
+from galip.model_repo.resolve import bundled_models, fetch
 from galip.torch_backend.pipeline import GALIPPipeline
 from galip.utils.progress import Progress
 
@@ -107,7 +110,7 @@ def evaluate(
 def _check_drawable(folder: Path, engine: str | None) -> None:
     check_engine(engine)
     if is_export(folder):
-        check_fits_engine(folder, engine)
+        check_fits(folder, engine_for(folder, engine))
     elif engine in WITHOUT_TORCH:
         require_engine(engine)
 

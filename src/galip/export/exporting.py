@@ -25,11 +25,10 @@ from galip.model_repo.export_folder import (
     Kind,
     Manifest,
     Precision,
-    source_digest,
     write_manifest,
     written_whole,
 )
-from galip.model_repo.folder import fingerprint
+from galip.model_repo.fingerprint import fingerprint, source_digest
 from galip.models.text import CLIPSentenceEncoder
 from galip.torch_backend.pipeline import GALIPPipeline
 

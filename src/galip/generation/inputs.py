@@ -26,6 +26,8 @@ RANDOM_SEED_BITS = 32
 MAX_TRUNCATION = 1000.0
 """Noise that is longer by so much is no noise that any generator was trained with."""
 
+MAX_THREADS = 1024
+
 _ENCODED_AT_ONCE = 256
 
 
@@ -260,6 +262,18 @@ def truncation_factor(truncation: Any) -> float:
     if abs(number) > MAX_TRUNCATION:
         raise InputError(f"truncation is {number:g}: give about 0 to 1; 1 leaves the noise as it is")
     return number
+
+
+def check_threads(threads: Any) -> int:
+    """A number of CPU threads, from 1 to `MAX_THREADS`.
+
+    Raises:
+        InputError: it is not.
+    """
+    count = positive_int("threads", threads)
+    if count > MAX_THREADS:
+        raise InputError(f"threads is {shown_number(count)}: give at most {MAX_THREADS}")
+    return count
 
 
 def positive_int(name: str, value: Any) -> int:

@@ -55,7 +55,7 @@ class ONNXBackend:
         self.name = engine or fitting[0]
         if self.name not in fitting:
             raise InputError(f"{folder}: it is exported for {kind}; engine {engine!r} cannot run it, {fitting[0]} can")
-        self.threads = None if threads is None else inputs.positive_int("threads", threads)
+        self.threads = None if threads is None else inputs.check_threads(threads)
         self._generator = load_network(self.name, folder / (GENERATOR + SUFFIX[kind]), self.threads, CHUNKS)
         self._text: _TextEncoder | None = None
         if self.manifest.text_encoder is not None:

@@ -1,4 +1,4 @@
-"""Which engine runs a model: what is installed, what fits the device, and what `auto` means here."""
+"""Which engine runs a model: what is asked for, what is installed, what fits the device, and what `auto` means here."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from galip.errors import GalipError, InputError
-from galip.generation.engines import installed
+from galip.errors import InputError
 from galip.model_repo.export_folder import is_export, read_manifest
+from galip.utils.extras import is_installed, remedy, require
 
-ENGINES = ("torch", "compile", "openvino", "onnxruntime")
+ENGINES = ("onnxruntime", "openvino", "torch", "compile")
 """What can run a model. "auto" means the fastest of them that is installed and fits."""
 
 AUTO = "auto"
+DEFAULT_ENGINE = "torch"
 WITHOUT_TORCH = ("openvino", "onnxruntime")
 """Engines that run exported graphs, on the CPU; the faster one first."""
-
-
-_CONVERTER = "onnx"  # what writes the graphs of both
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,85 @@ def check_engine(engine: str | None) -> None:
     """Make sure that there is such an engine.
 
     Raises:
-        InputError: there is none.
+        InputError: there is not.
     """
     if engine not in (None, AUTO, *ENGINES):
         raise InputError(f"engine {engine!r}: there is no such engine, use one of {', '.join((*ENGINES, AUTO))}")
 
 
-def require_engine(engine: str) -> None:
-    """Make sure that an engine without torch can be used, before a model is converted for it.
+def engine_for(folder: Path, engine: str | None, device: Any = None, dtype: Any = None) -> str:
+    """The engine that a caller means.
+
+    Args:
+        folder: a model or an exported one.
+        engine: one of `ENGINES`, "auto", or None: torch where device or dtype ask for what only torch has, else ONNX
+            Runtime; an exported model's own.
+        device: as for `galip.load`.
+        dtype: as for `galip.load`.
 
     Raises:
-        GalipError: a package is not installed.
+        InputError: there is no such engine.
+        GalipError: an exported model is not whole.
     """
-    missing = [package for package in (engine, _CONVERTER) if not installed(package)]
-    if missing:
-        raise GalipError(f"engine {engine}: {' and '.join(missing)} not installed; pip install 'galip[export]'")
+    check_engine(engine)
+    needs_torch = dtype is not None or (device is not None and str(device) != "cpu")
+    if engine == AUTO:
+        if needs_torch and not is_export(folder):
+            return "torch"
+        return choose(folder, None if device is None else str(device)).engine
+    if engine is not None:
+        return engine
+    if is_export(folder):
+        return choose(folder).engine
+    return "torch" if needs_torch else DEFAULT_ENGINE
+
+
+def check_fits(folder: Path, engine: str, device: Any = None, dtype: Any = None) -> None:
+    """Refuse an engine that cannot run a model as asked, before anything is exported.
+
+    Args:
+        folder: a model or an exported one.
+        engine: one of `ENGINES`.
+        device: as for `galip.load`.
+        dtype: as for `galip.load`.
+
+    Raises:
+        InputError: they do not fit each other.
+    """
+    if engine not in WITHOUT_TORCH:
+        if is_export(folder):
+            raise InputError(
+                f"{folder}: this model is exported, which {engine} cannot run; give the one it was made from"
+            )
+        return
+    if device is not None and str(device) != "cpu":
+        raise InputError(f"device {str(device)!r}: {engine} runs on the CPU; use device cpu, or the engine torch")
+    if dtype is not None:
+        raise InputError(f"dtype {str(dtype)!r}: {engine} has its own; export the model with --precision, or use torch")
+
+
+def require_engine(engine: str) -> None:
+    """Make sure that an engine's own package is installed.
+
+    Raises:
+        GalipError: it is not.
+    """
+    if engine in WITHOUT_TORCH:
+        require(f"engine {engine}", "openvino" if engine == "openvino" else "torch", [engine])
+    else:
+        require_torch(f"engine {engine}")
+
+
+def require_torch(what: str) -> None:
+    """Make sure that torch and what belongs to it are installed.
+
+    Args:
+        what: what needs them, for the message.
+
+    Raises:
+        GalipError: they are not.
+    """
+    require(what, "torch")
 
 
 def choose(folder: Path, device: str | None = None) -> Choice:
@@ -74,17 +137,14 @@ def choose(folder: Path, device: str | None = None) -> Choice:
         return Choice("torch", f"the other engines are for a CPU, not for {device}")
     if device is None and has_gpu():
         return Choice("torch", "there is a GPU")
-    if not installed(_CONVERTER):
-        return Choice("torch", "for a faster engine: pip install 'galip[export]'")
-    for engine in WITHOUT_TORCH:
-        if installed(engine):
-            return Choice(engine, "the fastest that is installed, on a CPU")
-    return Choice("torch", "for a faster engine: pip install 'galip[export]'")
+    if is_installed("openvino"):
+        return Choice("openvino", "the fastest that is installed, on a CPU")
+    return Choice("onnxruntime", f"on a CPU; openvino is faster: {remedy('openvino')}")
 
 
 def has_gpu() -> bool:
     """Whether torch would find a GPU; it is asked only where something looks like one: to import it takes seconds."""
-    if not _may_have_gpu():
+    if not _may_have_gpu() or not is_installed("torch"):
         return False
     import torch
 

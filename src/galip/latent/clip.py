@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galip.errors import GalipError, InputError
-from galip.model_repo.folder import INDEX
+from galip.model_repo.format import INDEX
 
 if TYPE_CHECKING:
     import torch
@@ -117,9 +117,9 @@ def has_own_clip(model: str | Path) -> bool:
     Raises:
         GalipError: there is no such model.
     """
-    from galip.generation.load import fetch
     from galip.model_repo.export_folder import is_export
-    from galip.model_repo.folder import read_index
+    from galip.model_repo.index import read_index
+    from galip.model_repo.resolve import fetch
 
     folder = fetch(model)
     if is_export(folder):
@@ -139,9 +139,11 @@ def open_clip(name: str | Path, device: torch.device | str = "cpu") -> CLIP:
     Raises:
         GalipError: it cannot be loaded, or weights are missing in it.
     """
-    from galip.generation.load import bundled_models, load_clip, no_progress_bars
+    from galip.model_repo.resolve import bundled_models
     from galip.models.clip import FrozenCLIPVision
     from galip.models.text import CLIPSentenceEncoder
+    from galip.torch_backend.encoders import load_clip
+    from galip.torch_backend.loading import no_progress_bars
 
     folder = Path(bundled_models().get(str(name), name))
     with no_progress_bars():

@@ -44,7 +44,7 @@ class StoredInversion:
 
     @property
     def weights(self) -> str:
-        """The weights that z and e belong to; see `galip.model_repo.folder.fingerprint`."""
+        """The weights that z and e belong to; see `galip.model_repo.fingerprint.fingerprint`."""
         return str(self.facts["weights"])
 
 

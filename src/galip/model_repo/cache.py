@@ -11,7 +11,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from galip.errors import GalipError
-from galip.model_repo.export_folder import FORMAT, Kind, read_manifest, source_digest
+from galip.model_repo.export_folder import FORMAT, Kind, read_manifest
+from galip.model_repo.fingerprint import source_digest
 
 _MOST_KEPT = 8
 """Converted models that stay; the one that was used longest ago makes room for a ninth."""

@@ -11,7 +11,6 @@ Nothing of torch or of an engine is imported here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from galip.errors import GalipError, InputError
+from galip.model_repo.fingerprint import sha256
 
 MANIFEST = "export.json"
 FORMAT = 1
@@ -34,8 +34,6 @@ SUFFIX: dict[Kind, str] = {"onnx": ".onnx", "openvino": ".xml"}
 """How the file of a graph ends that an engine is given."""
 
 GENERATOR, TEXT_ENCODER, TOKENIZER = "generator", "text_encoder", "tokenizer.json"
-
-_SOURCE_PARTS = ("generator", "vision_encoder", "text_encoder", "tokenizer")
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,7 @@ class Manifest:
         max_tokens: longest caption in tokens.
         opset: ONNX operator set that the graphs were written in.
         version: of galip.
-        source: of the model that it was made from: `name`, `weights` (`model_folder.fingerprint`) and `digest`, over
-            all its files.
+        source: of the model that it was made from: `name`, `weights` (`fingerprint`) and `digest`, over all its files.
         quality: distance of its pictures from those in fp32, where that was measured.
         files: size and SHA-256 of every file with weights.
     """
@@ -121,24 +118,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
         The manifest with `files` filled in.
     """
     names = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in (MANIFEST, "README.md"))
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in names}
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in names}
     whole = Manifest(**(asdict(manifest) | {"files": files}))
     text = json.dumps({"format": FORMAT} | asdict(whole), indent=1, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return whole
-
-
-def source_digest(folder: Path) -> str:
-    """One hash over everything of a model folder that pictures depend on: weights, configurations, tokenizer.
-
-    Returns:
-        32 hexadecimal digits of a SHA-256.
-    """
-    parts = [path for part in _SOURCE_PARTS for path in (folder / part).rglob("*") if path.is_file()]
-    digest = hashlib.sha256()
-    for path in sorted([folder / "model_index.json", *parts]):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{_sha256(path)}\n".encode())
-    return digest.hexdigest()[:32]
 
 
 @contextmanager
@@ -173,11 +157,3 @@ def check_out(out: Path, overwrite: bool) -> None:
         raise InputError(f"{out}: this is a file; name the folder that the model shall go to")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise InputError(f"{out}: the folder is not empty; name another one, or add --overwrite to replace it")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

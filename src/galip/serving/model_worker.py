@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +10,14 @@ import numpy as np
 
 from galip import __version__
 from galip.errors import GalipError, InputError
-from galip.generation.load import load, model_name, weights_of
+from galip.generation.load import load
 from galip.generation.noise import noise
 from galip.generation.pipeline import TextToImage
 from galip.latent.interpolation import blend_noise, blend_sentences
+from galip.model_repo.resolve import model_name, weights_of
 from galip.serving.encoding import encode_image
 from galip.serving.pool import EncodedImage, ImageRequest, ModelInfo, WeightedPrompt
 from galip.utils.arrays import FloatArray
-
-log = logging.getLogger("galip.serving")
 
 _MAX_CACHED_PROMPTS = 4096
 """Prompts whose sentence vectors are kept: a hand on a slider asks for the same two again and again."""
@@ -60,9 +58,7 @@ class ModelWorker:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        self._pipe: TextToImage = load(
-            spec.model, engine=spec.engine, device=spec.device, threads=spec.threads, say=log.info
-        )
+        self._pipe: TextToImage = load(spec.model, engine=spec.engine, device=spec.device, threads=spec.threads)
         self._vectors: OrderedDict[str, FloatArray] = OrderedDict()
         self.info = ModelInfo(
             name=spec.name or model_name(spec.model),

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
@@ -22,14 +21,15 @@ from galip.errors import InputError
 from galip.generation.inputs import Batch, GenerationPlan
 from galip.generation.output import Background, GALIPPipelineOutput, OutputType, on_background
 from galip.generation.pipeline import Progress, TextToImage
+from galip.model_repo.index import read_index
+from galip.model_repo.resolve import fetch
 from galip.models.clip import FrozenCLIPVision
 from galip.models.generator import MateGenerator
 from galip.models.text import SentenceEncoder
 from galip.torch_backend.backend import GeneratorCall, TorchBackend
 from galip.utils.arrays import FloatArray
 
-# diffusers renamed the argument, and each side of the change warns about the other's name.
-_DTYPE_ARGUMENT = "dtype" if tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 40) else "torch_dtype"
+_HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
 
 class GALIPPipeline(TextToImage, DiffusionPipeline):
@@ -83,16 +83,25 @@ class GALIPPipeline(TextToImage, DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> GALIPPipeline:
-        """Load a saved pipeline; see `DiffusionPipeline.from_pretrained` for the arguments.
+        """Load a saved pipeline: a folder, a bundled model's name, or a hub id.
 
-        Unlike there, all parts come in one dtype, fp32 unless `dtype` says otherwise, and weights are read from
-        safetensors files only: a pickle can run code.
+        Arguments are those of `DiffusionPipeline.from_pretrained`, but for code, which is never loaded: what the folder
+        names is checked before diffusers sees it, and of a hub id only known files are downloaded. Unlike there, all
+        parts come in one dtype, fp32 unless `dtype` says otherwise, and weights are read from safetensors files only.
+
+        Raises:
+            InputError: there is no such model, or an argument asks for code.
+            GalipError: the model is not a GALIP model, names what no GALIP model has, or holds code.
         """
+        for name in ("custom_pipeline", "trust_remote_code"):
+            if kwargs.pop(name, None):
+                raise InputError(f"{name} is given, but a GALIP model never brings code; leave it out")
         dtype = kwargs.pop("dtype", None) or kwargs.pop("torch_dtype", None) or torch.float32
         kwargs.setdefault("use_safetensors", True)
-        pipeline: GALIPPipeline = super().from_pretrained(
-            pretrained_model_name_or_path, **{_DTYPE_ARGUMENT: dtype}, **kwargs
-        )
+        hub = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
+        folder = fetch(pretrained_model_name_or_path, **hub)
+        read_index(folder)
+        pipeline: GALIPPipeline = super().from_pretrained(folder, dtype=dtype, **kwargs)
         return pipeline
 
     # ---- the parts as GALIP uses them

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import galip
 from galip.errors import GalipError
-from galip.model_repo.folder import describe
+from galip.model_repo.describe import describe
 from galip.models.generator import MateGenerator
 from galip.torch_backend.pipeline import GALIPPipeline
 from galip.training.checkpoint import load_checkpoint

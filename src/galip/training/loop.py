@@ -24,10 +24,10 @@ from galip.data.loader import Loader
 from galip.data.open import open_source
 from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
-from galip.generation.load import no_progress_bars
 from galip.generation.noise import noise
 from galip.generation.output import to_pil
 from galip.models.text import measure_scale
+from galip.torch_backend.loading import no_progress_bars
 from galip.training.batches import per_rank_batch_size
 from galip.training.checkpoint import (
     Keep,

@@ -11,13 +11,13 @@ import torch
 from transformers import CLIPTextModelWithProjection
 
 from galip.errors import GalipError, InputError
-from galip.generation.load import load_clip, load_t5
-from galip.model_repo.folder import INDEX
+from galip.model_repo.format import INDEX
 from galip.models.clip import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
 from galip.models.generator import MateGenerator
 from galip.models.presets import PRESETS
 from galip.models.text import CLIPSentenceEncoder, SentenceEncoder, T5SentenceEncoder
+from galip.torch_backend.encoders import load_clip, load_t5
 from galip.training.config import ModelConfig
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from galip.errors import GalipError
 from galip.evaluation.extractors.registry import FrozenExtractor, full_precision, unit_range
 from galip.evaluation.weights import check_finite, digest_of
-from galip.generation.load import bundled_models, load_clip
+from galip.model_repo.resolve import bundled_models
 from galip.models.clip import FrozenCLIPVision
 from galip.models.text import CLIPSentenceEncoder
+from galip.torch_backend.encoders import load_clip
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from galip.errors import GalipError
 from galip.evaluation.extractors.registry import FrozenExtractor, unit_range
-from galip.generation.load import no_progress_bars
+from galip.torch_backend.encoders import load_network
+from galip.torch_backend.loading import no_progress_bars
 
 if TYPE_CHECKING:
     from transformers import Dinov2Model
@@ -63,13 +64,11 @@ def _load(name: str) -> Dinov2Model:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what is missing is raised below
     try:
-        kind = AutoConfig.from_pretrained(name).model_type
+        kind = AutoConfig.from_pretrained(name, trust_remote_code=False).model_type
         if kind != "dinov2":
             raise ValueError(f"it holds a {kind}")
         with no_progress_bars():
-            network, facts = Dinov2Model.from_pretrained(name, use_safetensors=True, output_loading_info=True)
-        if facts["missing_keys"]:
-            raise ValueError(f"no weights for {', '.join(sorted(facts['missing_keys'])[:3])} ...")
+            network = load_network(Dinov2Model, name)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise GalipError(
             f"{name}: no DINOv2 could be loaded from it; give a folder with config.json and model.safetensors, with "

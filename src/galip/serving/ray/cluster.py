@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from galip.errors import GalipError, InputError
-from galip.generation.load import DEFAULT_MODEL
 from galip.generation.select import AUTO
+from galip.model_repo.resolve import DEFAULT_MODEL
 from galip.serving.http.addresses import announce, listen
 from galip.serving.http.settings import KEY_VARIABLE, Settings
 from galip.serving.model_worker import ModelSpec

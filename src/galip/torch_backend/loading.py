@@ -1,0 +1,129 @@
+"""A model folder as a `GALIPPipeline` on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from galip.errors import GalipError, InputError
+from galip.model_repo.format import NETWORKS
+from galip.model_repo.weights import read_tensors, stored_dtype
+from galip.torch_backend.pipeline import GALIPPipeline
+
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+
+
+def load_pipeline(
+    folder: Path,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    threads: int | None = None,
+    compiled: bool = False,
+) -> GALIPPipeline:
+    """Load a model folder.
+
+    Args:
+        folder: the model.
+        device, dtype, threads: as for `galip.load`. Threads are those of the whole process.
+        compiled: generate through `torch.compile`.
+
+    Raises:
+        InputError: there is no such device or dtype.
+        GalipError: the model is not whole, or does not fit the device.
+    """
+    place = _device(device)
+    kind = _dtype(dtype, folder, on_cpu=place.type == "cpu")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    pipeline = _load(folder, kind)
+    try:
+        pipeline.to(place)
+    except RuntimeError as error:
+        raise GalipError(f"{folder} cannot be moved to {place}: {error}") from error
+    if compiled:
+        from galip.torch_backend.compiled import compile_pipeline
+
+        compile_pipeline(pipeline)
+    return pipeline
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep the libraries' bars away: a model of this size is there before they are shown."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()
+
+
+def _load(folder: Path, dtype: torch.dtype) -> GALIPPipeline:
+    try:
+        with no_progress_bars():
+            pipeline = GALIPPipeline.from_pretrained(folder, dtype=dtype)
+    except GalipError as error:
+        message = str(error)
+        raise GalipError(message if message.startswith(str(folder)) else f"{folder}: {message}") from error
+    except Exception as error:  # the libraries raise anything at configurations and weights that do not fit
+        raise GalipError(f"{folder}: the model cannot be loaded: {error}") from error
+    for name in NETWORKS:
+        if getattr(pipeline, name) is not None:
+            _check_complete(getattr(pipeline, name), folder / name)
+    return pipeline
+
+
+def _check_complete(network: torch.nn.Module, part: Path) -> None:
+    """The libraries only log a warning where weights are missing, and generate with random ones."""
+    stored = read_tensors(part)
+    names: dict[int, list[str]] = {}
+    for name, weight in network.named_parameters(remove_duplicate=False):
+        names.setdefault(id(weight), []).append(name)  # tied weights are stored under one of their names
+    missing = [group[0] for group in names.values() if not any(name in stored for name in group)]
+    if missing:
+        raise GalipError(
+            f"{part}: {len(missing)} weights are missing ({', '.join(missing[:3])}{', ...' if missing[3:] else ''}); "
+            "the model is not whole, save or fetch it again"
+        )
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device {device!r}: there is no such device, use cpu, cuda, cuda:1, mps, ...") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {str(device)!r}: torch finds no CUDA device on this machine, use cpu")
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {str(device)!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+    try:
+        if place.type == "meta":
+            raise RuntimeError
+        torch.zeros(1, device=place).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
+        raise InputError(f"device {str(device)!r}: torch cannot compute there on this machine, use cpu") from None
+    return place
+
+
+def _dtype(dtype: str | torch.dtype | None, folder: Path, on_cpu: bool) -> torch.dtype:
+    known = {name: getattr(torch, name) for name in _DTYPES.values()}
+    if dtype is None:
+        kind: Any = torch.float32 if on_cpu else known[_DTYPES.get(stored_dtype(folder), "float32")]
+    else:
+        kind = dtype if isinstance(dtype, torch.dtype) else known.get(dtype)
+    if kind not in known.values():
+        raise InputError(f"dtype {dtype!r}: use one of {', '.join(known)}")
+    return kind
