@@ -30,18 +30,18 @@ def cell(number: Number | None) -> str:
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown: drawn beside real pictures, categories below their metric."""
-    lines = ["| | drawn | real pictures |", "| --- | --- | --- |"]
+    """Markdown: generated beside real images, categories below their metric."""
+    lines = ["| | generated | real images |", "| --- | --- | --- |"]
     for row in rows:
         name = f"- {row.group}" if row.group else row.meaning.headed
-        lines.append(f"| {name} | {cell(row.numbers[0])} | {cell(row.floor)} |")
+        lines.append(f"| {name} | {cell(row.numbers[0])} | {cell(row.baseline)} |")
     return "\n".join(lines)
 
 
 def tables(result: Result) -> dict[Path, str]:
     """The table of each page: the README's has the main numbers only, and retrieval by kind of caption."""
     rows = rows_of([result])
-    real = [group for group in result.groups if group in result.group_floors]
+    real = [group for group in result.groups if group in result.group_real_baseline]
     short = [
         row
         for row in rows

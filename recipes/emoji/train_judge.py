@@ -25,7 +25,7 @@ from common import WORK, Pictures, Teacher, index_captions, load_pictures, retri
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from galip.evaluation.extractors.judge import PictureJudge
+from galip.evaluation.extractors.judge import JudgeNetwork
 
 TEACHER_DIM = 384
 SHIFT = 0.1
@@ -47,7 +47,7 @@ class Judge(nn.Module):
         super().__init__()
         self.config = {"width": width, "dim": dim, "dropout": dropout}
         self.dropout = dropout
-        self.pictures = PictureJudge(width, dim, dropout)
+        self.pictures = JudgeNetwork(width, dim, dropout)
         self.texts = nn.Sequential(nn.Linear(TEACHER_DIM, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 

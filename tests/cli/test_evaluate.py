@@ -13,7 +13,8 @@ from cli.running import Ended
 from cli.running import run as run_command
 from evaluation import small
 
-from galip.evaluation.protocols import METRICS, PROTOCOLS
+from galip.evaluation.metrics.registry import METRICS
+from galip.evaluation.protocols import PROTOCOLS
 from galip.evaluation.result import read_result
 
 FEW = "fd_clip,clip_score,r_precision"
@@ -33,7 +34,7 @@ class Command:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.data = small.pictures(folder / "data")
+        self.data = small.images(folder / "data")
         self.model = tiny.save(folder / "tiny-32")
         self.clip = tiny.save(folder / "clip", seed=1)
 
@@ -70,9 +71,9 @@ def test_a_model_to_a_result(evaluate: Command, capsys: pytest.CaptureFixture[st
     ended = evaluate(capsys, evaluate.model, *evaluate.usual, *words)
     assert (ended.code, "Traceback" in ended.err) == (0, False), ended.err
     result = read_result(out)
-    assert result.n_drawn == 70 and result.metrics.keys() == set(FEW.split(","))
-    assert "custom: 70 drawn pictures against 70 real ones" in ended.out
-    for said in ("CLIP score", "real against real", "memorisation check cannot tell", f"{out}: 70 pictures"):
+    assert result.n_generated == 70 and result.metrics.keys() == set(FEW.split(","))
+    assert "custom: 70 generated images against 70 real ones" in ended.out
+    for said in ("CLIP score", "real against real", "memorisation check cannot tell", f"{out}: 70 images"):
         assert said in ended.out
     assert f"{page}: open it in a browser; it needs no network" in ended.out
     html = page.read_text(encoding="utf-8")
@@ -83,15 +84,15 @@ def test_a_model_to_a_result(evaluate: Command, capsys: pytest.CaptureFixture[st
 
 def test_settings_of_custom(evaluate: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "result.json"
-    words = ["--set", "pictures=30", "--set", "resolution=16", "--set", "quantise=false", "--set", "among = 5"]
+    words = ["--set", "images=30", "--set", "resolution=16", "--set", "among = 5"]
     ended = evaluate(capsys, evaluate.model, *evaluate.usual, *words, "-o", out)
     assert ended.code == 0, ended.err
     result = read_result(out)
-    assert (result.n_drawn, result.n_reference) == (30, 30)
-    assert {name: result.settings[name] for name in ("pictures", "resolution", "quantise", "among")} == {
+    assert (result.n_generated, result.n_reference) == (30, 30)
+    # Names in files stay what they were.
+    assert {name: result.settings[name] for name in ("pictures", "resolution", "among")} == {
         "pictures": 30,
         "resolution": 16,
-        "quantise": False,
         "among": 5,
     }
 
@@ -105,7 +106,7 @@ def test_a_file_of_prompts_is_enough(evaluate: Command, capsys: pytest.CaptureFi
     ended = evaluate(capsys, evaluate.model, *words)
     assert ended.code == 0, ended.err
     result = read_result(out)
-    assert result.n_drawn == 4 and result.groups.keys() == {"colours", "counts"}
+    assert result.n_generated == 4 and result.groups.keys() == {"colours", "counts"}
     assert result.metrics.keys() == {"clip_score", "r_precision", "diversity"}
     assert "colours" in ended.out and "counts" in ended.out
 
@@ -135,10 +136,10 @@ def test_compare_refuses_other_protocols(
     evaluate: Command, results: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     other = tmp_path / "other.json"
-    assert evaluate(capsys, evaluate.model, *evaluate.usual, "--set", "pictures=60", "-o", other).code == 0
+    assert evaluate(capsys, evaluate.model, *evaluate.usual, "--set", "images=60", "-o", other).code == 0
     ended = evaluate(capsys, results[0], other, "--compare")
     assert ended.code == 2 and ended.out == ""
-    assert "cannot be compared" in ended.err and "pictures" in ended.err
+    assert "cannot be compared" in ended.err and "images" in ended.err
 
 
 def bad(complaint: str, *words: object, name: str) -> object:
@@ -150,25 +151,26 @@ def bad(complaint: str, *words: object, name: str) -> object:
     [
         bad("name a model, e.g. galip evaluate emoji-64", name="no model"),
         bad("'cbu': there is no such protocol; known: fid30k", "MODEL", "--protocol", "cbu", name="protocol"),
-        bad("needs captioned pictures: give --data", "MODEL", name="no data"),
+        bad("needs captioned images: give --data", "MODEL", name="no data"),
         bad("nowhere: no such folder", "MODEL", "--data", "nowhere", name="data"),
         bad("metric 'fdi': there is no such metric", "MODEL", "--data", "DATA", "--metrics", "fid,fdi", name="metric"),
         bad("--weights clip: write NAME=VALUE", "MODEL", "--data", "DATA", "--weights", "clip", name="weights"),
         bad("--weights klip=...: no metric", "MODEL", "USUAL", "--weights", "klip=x", name="unknown weights"),
         bad("nowhere: no CLIP could be loaded", "MODEL", "USUAL", "--weights", "clip=nowhere", name="no weights"),
-        bad("--set pictures: write NAME=VALUE", "MODEL", "USUAL", "--set", "pictures", name="set"),
+        bad("--set images: write NAME=VALUE", "MODEL", "USUAL", "--set", "images", name="set"),
         bad("custom, pictrues: ", "MODEL", "USUAL", "--set", "pictrues=5", name="unknown setting"),
-        bad("custom, pictures: ", "MODEL", "USUAL", "--set", "pictures=lots", name="setting's kind"),
-        bad("pictures=[: no value can be read", "MODEL", "USUAL", "--set", "pictures=[", name="setting's value"),
+        bad("custom, images: ", "MODEL", "USUAL", "--set", "images=lots", name="setting's kind"),
+        bad("images=[: no value can be read", "MODEL", "USUAL", "--set", "images=[", name="setting's value"),
         bad("--set metrics: use the option", "MODEL", "USUAL", "--set", "metrics=fid", name="setting with an option"),
-        bad("custom draws 71 pictures", "MODEL", "USUAL", "--set", "pictures=71", name="too many"),
-        bad("cub fixes pictures", "MODEL", "--protocol", "cub", "--set", "pictures=5", name="fixed"),
+        bad("custom generates 71 images", "MODEL", "USUAL", "--set", "images=71", name="too many"),
+        bad("passes=3 does nothing here", "MODEL", "USUAL", "--set", "passes=3", name="setting without effect"),
+        bad("cub fixes images", "MODEL", "--protocol", "cub", "--set", "images=5", name="fixed"),
         bad("out.txt: a result is a .json file", "MODEL", "USUAL", "-o", "out.txt", name="out"),
         bad("data.work: cannot be used", "MODEL", "USUAL", "-o", "DATA/metadata.jsonl/data.json", name="out's folder"),
         bad("page.pdf: a report is an .html file", "MODEL", "--report", "page.pdf", name="report"),
         bad("give --out RESULT.json too", "MODEL", "USUAL", "--report", "page.html", name="report without out"),
         bad("engine 'fast': there is no such engine", "MODEL", "USUAL", "--engine", "fast", name="engine"),
-        bad("engine torch: nothing is drawn", "DATA", "USUAL", "--engine", "torch", name="engine for pictures"),
+        bad("engine torch: nothing is generated", "DATA", "USUAL", "--engine", "torch", name="engine for images"),
         bad("2 models are given", "MODEL", "MODEL", "USUAL", name="two models"),
         bad("model 'nobody': there is no such folder", "nobody", "USUAL", name="model"),
         bad("'generall': did you mean general?", "MODEL", "--prompts", "generall", name="prompts"),
@@ -204,17 +206,17 @@ def test_mistakes_are_told_in_one_line(
 def test_interrupted_the_same_command_goes_on(
     evaluate: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The first attempt ends at a broken real picture, after everything has been drawn."""
-    data = small.pictures(tmp_path / "data", seed=4)
+    """The first attempt ends at a broken real image, after everything has been generated."""
+    data = small.images(tmp_path / "data", seed=4)
     whole = (data / "069.png").read_bytes()
     (data / "069.png").write_bytes(whole[:-1] + b"\0")
     (data / "069.png").write_bytes(b"\0" * len(whole))
     out = tmp_path / "result.json"
     words = [evaluate.model, "--data", data, "--weights", f"clip={evaluate.clip}", "--metrics", FEW, "-o", out]
     ended = evaluate(capsys, *words)
-    assert ended.code == 2 and "069.png: not a readable picture" in ended.err
-    drawn = sorted((tmp_path / "result.work").glob("drawn-*/*.safetensors"))
-    assert len(drawn) == 4
+    assert ended.code == 2 and "069.png: not a readable" in ended.err
+    generated = sorted((tmp_path / "result.work").glob("generated-*/*.safetensors"))
+    assert len(generated) == 4
     (data / "069.png").write_bytes(whole)
     ended = evaluate(capsys, *words)
     assert ended.code == 0, ended.err

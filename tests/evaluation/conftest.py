@@ -21,7 +21,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small.pictures(tmp_path_factory.mktemp("small") / "data")
+    return small.images(tmp_path_factory.mktemp("small") / "data")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ TENSORFLOW_CLASSES, IMAGENET_CLASSES = 1008, 1000
 def state(classes: int = TENSORFLOW_CLASSES, auxiliary: bool = False, seed: int = 0) -> dict[str, Tensor]:
     """Random weights under the names of torch-fidelity's, pytorch-fid's and torchvision's files.
 
-    Scaled so that activations neither die nor grow on the way: features then mind the picture.
+    Scaled so that activations neither die nor grow on the way: features then mind the image.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)

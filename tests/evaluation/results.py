@@ -33,13 +33,13 @@ def a_result(**changes: Any) -> Result:
         "images_seen": 1_000,
         "data": "birds",
         "data_digest": "7d793037a0760186",
-        "n_drawn": 100,
+        "n_generated": 100,
         "n_reference": 100,
         "metrics": {
             "fid": Number(value=20.0, low=18.0, high=22.0, interval="jackknife, 95 %", count=100),
             "clip_score": Number(value=0.3, low=0.29, high=0.31, interval="bootstrap, 95 %", count=100),
         },
-        "floors": {"fid": Number(value=5.0, low=4.5, high=5.5)},
+        "real_baseline": {"fid": Number(value=5.0, low=4.5, high=5.5)},
         "groups": {"colours": {"clip_score": Number(value=0.25)}, "counts": {"clip_score": Number(value=0.125)}},
         "extractors": {"inception": {"weights": "inception.pth", "digest": "0123456789abcdef"}},
         "versions": {"galip": "0.1.0"},
@@ -59,8 +59,8 @@ def flag(level: Any, text: str, about: str = "") -> Flag:
     return Flag(level=level, text=text, about=about)
 
 
-def write_with_pictures(path: Path, result: Result, side: int = 8, caption: str = "a red bird") -> None:
-    """Write a result and its folder: three samples, one of them with a real picture, and one row of neighbours."""
+def write_with_images(path: Path, result: Result, side: int = 8, caption: str = "a red bird") -> None:
+    """Write a result and its folder: three samples, one of them with a real image, and one row of neighbours."""
     write_result(path, result)
     folder = files_of(path)
     for name in ("samples", "nearest"):
@@ -79,14 +79,14 @@ def write_with_pictures(path: Path, result: Result, side: int = 8, caption: str 
                 group="colours",
                 score=score,
                 rank=rank,
-                picture=f"samples/{number:05d}.png",
+                image=f"samples/{number:05d}.png",
                 real="samples/00000-real.png" if number == 0 else None,
             )
             for number, (score, rank) in enumerate([(0.1, "worst"), (0.5, "best"), (0.3, "middle")])
         ],
     )
-    neighbours = [Neighbour(picture="nearest/0-0.jpg", distance=0.25, name="bird_7")]
+    neighbours = [Neighbour(image="nearest/0-0.jpg", distance=0.25, name="bird_7")]
     write_rows(
         folder / NEAREST,
-        [NearestRow(picture="samples/00001.png", caption=f"{caption} 1", seed=1, distance=0.25, neighbours=neighbours)],
+        [NearestRow(image="samples/00001.png", caption=f"{caption} 1", seed=1, distance=0.25, neighbours=neighbours)],
     )

@@ -1,4 +1,4 @@
-"""A small evaluation: pictures with captions, a tiny model, and a tiny CLIP that is not the model's."""
+"""A small evaluation: images with captions, a tiny model, and a tiny CLIP that is not the model's."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from galip.distributed import Distributed
-from galip.evaluation.evaluation import Against
 from galip.evaluation.protocols import Protocol, get_protocol
+from galip.evaluation.references import References
 from galip.evaluation.result import Flag, Result
 
 CAPTIONS = ("red heart", "sleepy cat", "the rain", "two birds", "a kitten", "cat in rain", "heart of rain", "red birds")
@@ -20,8 +20,8 @@ COUNT = 70  # more than a block of 64, and more than twice the tiny CLIP's 24 fe
 SIDE = 32
 
 
-def pictures(folder: Path, count: int = COUNT, seed: int = 0, captions: int = 2) -> Path:
-    """Colourful pictures, none like another and none of them square, each with some captions."""
+def images(folder: Path, count: int = COUNT, seed: int = 0, captions: int = 2) -> Path:
+    """Colourful images, none like another and none of them square, each with some captions."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
     rows = []
@@ -41,9 +41,9 @@ def rules(*metrics: str, **changes: object) -> Protocol:
     return get_protocol("custom").changed(metrics=metrics or METRICS, **changes)
 
 
-def against(data: Path | str, clip: Path | str, cache: Path, **more: object) -> Against:
-    """`Against` with a CLIP that is not the usual one."""
-    return Against(data=str(data), weights={"clip": str(clip)}, cache=cache, **more)  # type: ignore[arg-type]
+def references(data: Path | str, clip: Path | str, cache: Path, **more: object) -> References:
+    """`References` with a CLIP that is not the usual one."""
+    return References(data=str(data), weights={"clip": str(clip)}, cache=cache, **more)  # type: ignore[arg-type]
 
 
 def alone() -> Distributed:
@@ -52,9 +52,9 @@ def alone() -> Distributed:
 
 
 def values(result: Result | None) -> dict[str, float]:
-    """Every number of a result, floors and categories too."""
+    """Every number of a result, real_baseline and categories too."""
     assert result is not None
-    tables = {"": result.metrics, "floor ": result.floors}
+    tables = {"": result.metrics, "floor ": result.real_baseline}
     tables |= {f"{group} ": numbers for group, numbers in result.groups.items()}
     return {kind + name: number.value for kind, numbers in tables.items() for name, number in numbers.items()}
 

@@ -1,4 +1,4 @@
-"""On the same pictures and the same Inception file, the libraries that users know get our numbers."""
+"""On the same images and the same Inception file, the libraries that users know get our numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from galip.evaluation.metrics.kid import subset_distances
 from galip.evaluation.statistics import Moments, read_statistics, write_statistics
 
 
-def pictures(count: int, grain: int, seed: int) -> torch.Tensor:
+def images(count: int, grain: int, seed: int) -> torch.Tensor:
     """uint8 [N, 3, 32, 32]: noise of a grain, shaded each in its own way."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(count, 3, 32 // grain, 32 // grain, generator=generator)
@@ -41,9 +41,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def libraries_numbers(folder: Path, sets: list[torch.Tensor], weights: Path, layer: str) -> dict[str, float]:
-    drawn, reference = (save(folder / name, images) for name, images in zip(("drawn", "real"), sets, strict=True))
+    generated, reference = (
+        save(folder / name, images) for name, images in zip(("generated", "real"), sets, strict=True)
+    )
     return calculate_metrics(
-        input1=drawn,
+        input1=generated,
         input2=reference,
         feature_extractor_weights_path=str(weights),
         **{f"feature_layer_{metric}": layer for metric in ("fid", "kid")},
@@ -55,29 +57,29 @@ def libraries_numbers(folder: Path, sets: list[torch.Tensor], weights: Path, lay
     )
 
 
-def compare(theirs: dict[str, float], drawn: np.ndarray, reference: np.ndarray) -> None:
-    fid = frechet_from(Moments.of(drawn), Moments.of(reference))
+def compare(theirs: dict[str, float], generated: np.ndarray, reference: np.ndarray) -> None:
+    fid = frechet_from(Moments.of(generated), Moments.of(reference))
     assert fid == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
-    subsets = subset_distances(drawn, reference, 10, len(reference) // 2)
+    subsets = subset_distances(generated, reference, 10, len(reference) // 2)
     assert subsets.mean() == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
     assert subsets.std() == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-3)
 
 
-def test_torch_fidelity_from_pictures_to_numbers(weights: Path, tmp_path: Path) -> None:
+def test_torch_fidelity_from_images_to_numbers(weights: Path, tmp_path: Path) -> None:
     # Features of an early layer: they are had quickly, and so are the roots of matrices in the library.
-    sets = [pictures(32, 2, seed=0), pictures(24, 4, seed=1)]
+    sets = [images(32, 2, seed=0), images(24, 4, seed=1)]
     network = FeatureExtractorInceptionV3("inception", ["64"], feature_extractor_weights_path=str(weights))
     with torch.inference_mode():
-        drawn, reference = (torch.cat([network(part)[0] for part in images.split(16)]).numpy() for images in sets)
-    compare(libraries_numbers(tmp_path, sets, weights, "64"), drawn, reference)
+        generated, reference = (torch.cat([network(part)[0] for part in images.split(16)]).numpy() for images in sets)
+    compare(libraries_numbers(tmp_path, sets, weights, "64"), generated, reference)
 
 
 @pytest.mark.slow
 def test_torch_fidelity_in_the_features_of_fid(weights: Path, tmp_path: Path) -> None:
-    sets = [pictures(24, 2, seed=0), pictures(20, 4, seed=1)]
+    sets = [images(24, 2, seed=0), images(20, 4, seed=1)]
     extractor = open_extractor("inception", str(weights))
-    drawn, reference = (torch.cat([extractor(part) for part in images.split(16)]).numpy() for images in sets)
-    compare(libraries_numbers(tmp_path, sets, weights, "2048"), drawn, reference)
+    generated, reference = (torch.cat([extractor(part) for part in images.split(16)]).numpy() for images in sets)
+    compare(libraries_numbers(tmp_path, sets, weights, "2048"), generated, reference)
 
 
 def test_a_statistics_file_of_pytorch_fid_gives_its_own_distance(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures go once through the networks that need them, always in the same batches."""
+"""Images go once through the networks that need them, always in the same batches."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from torch import Tensor, nn
 
 from galip.distributed import Distributed
 from galip.evaluation.extractors.registry import FrozenExtractor, Takes
-from galip.evaluation.features import look_at_pictures, read_captions
+from galip.evaluation.features import encode_captions, extract_features
 from galip.evaluation.stores import FeatureStore
 
 COUNT = 150
 
 
 class Corners(FrozenExtractor):
-    """Two numbers of each picture; notes the batches that it sees."""
+    """Two numbers of each image; notes the batches that it sees."""
 
     def __init__(self, takes: Takes = "uint8") -> None:
         super().__init__("corners", "none", nn.Linear(1, 1), 2, takes)
         self.batches: list[Tensor] = []
 
-    def features(self, pictures: Tensor) -> Tensor:
-        self.batches.append(pictures)
-        return torch.stack([pictures[:, 0, 0, 0], pictures[:, 2, -1, -1]], dim=1).float()
+    def features(self, images: Tensor) -> Tensor:
+        self.batches.append(images)
+        return torch.stack([images[:, 0, 0, 0], images[:, 2, -1, -1]], dim=1).float()
 
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         return torch.tensor([[len(caption), int(caption)] for caption in captions])
 
 
 class Numbered:
-    """Picture n is all n; notes what it is asked for."""
+    """Image n is all n; notes what it is asked for."""
 
     def __init__(self) -> None:
-        self.asked: list[range] = []
+        self.samples: list[range] = []
 
     def __call__(self, rows: range) -> Tensor:
-        self.asked.append(rows)
+        self.samples.append(rows)
         return torch.tensor(list(rows), dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4).contiguous()
 
 
@@ -56,34 +56,34 @@ def quiet(what: str, done: int, total: int) -> None:
 EXPECTED = np.arange(COUNT, dtype=np.float32)[:, None].repeat(2, axis=1)
 
 
-def test_each_picture_is_made_once_for_all_networks(tmp_path: Path) -> None:
-    pictures, one, two, there = Numbered(), Corners(), Corners(), stores(tmp_path, "one", "two")
+def test_each_image_is_made_once_for_all_networks(tmp_path: Path) -> None:
+    images, one, two, there = Numbered(), Corners(), Corners(), stores(tmp_path, "one", "two")
     told: list[tuple[str, int, int]] = []
     looking = {"one": (one, there["one"]), "two": (two, there["two"])}
-    look_at_pictures(pictures, looking, alone(), lambda *fact: told.append(fact), "drawing")
-    assert pictures.asked == [range(64), range(64, 128), range(128, 150)]
+    extract_features(images, looking, alone(), lambda *fact: told.append(fact), "generating")
+    assert images.samples == [range(64), range(64, 128), range(128, 150)]
     assert [len(batch) for batch in one.batches] == [len(batch) for batch in two.batches] == [64, 64, 22]
     for store in there.values():
         assert np.array_equal(store.whole(), EXPECTED)
-    assert told == [("drawing", 0, 3), ("drawing", 1, 3), ("drawing", 2, 3), ("drawing", 3, 3)]
+    assert told == [("generating", 0, 3), ("generating", 1, 3), ("generating", 2, 3), ("generating", 3, 3)]
 
 
 def test_only_what_is_missing_is_made_for_each_network_its_own(tmp_path: Path) -> None:
-    pictures, one, two, there = Numbered(), Corners(), Corners(), stores(tmp_path, "one", "two")
+    images, one, two, there = Numbered(), Corners(), Corners(), stores(tmp_path, "one", "two")
     there["one"].save(0, EXPECTED[:64])
     there["two"].save(0, EXPECTED[:64])
     there["two"].save(2, EXPECTED[128:])
     looking = {"one": (one, there["one"]), "two": (two, there["two"])}
-    look_at_pictures(pictures, looking, alone(), quiet, "drawing")
-    assert pictures.asked == [range(64, 128), range(128, 150)]
+    extract_features(images, looking, alone(), quiet, "generating")
+    assert images.samples == [range(64, 128), range(128, 150)]
     assert [len(batch) for batch in one.batches] == [64, 22] and [len(batch) for batch in two.batches] == [64]
     for store in there.values():
         assert np.array_equal(store.whole(), EXPECTED)
-    look_at_pictures(pictures, looking, alone(), quiet, "drawing")
-    assert len(pictures.asked) == 2
+    extract_features(images, looking, alone(), quiet, "generating")
+    assert len(images.samples) == 2
 
 
-def test_what_was_done_stays_when_a_picture_fails(tmp_path: Path) -> None:
+def test_what_was_done_stays_when_a_image_fails(tmp_path: Path) -> None:
     there, numbered = stores(tmp_path, "one"), Numbered()
 
     def failing(rows: range) -> Tensor:
@@ -92,7 +92,7 @@ def test_what_was_done_stays_when_a_picture_fails(tmp_path: Path) -> None:
         return numbered(rows)
 
     with pytest.raises(KeyboardInterrupt):
-        look_at_pictures(failing, {"one": (Corners(), there["one"])}, alone(), quiet, "drawing")
+        extract_features(failing, {"one": (Corners(), there["one"])}, alone(), quiet, "generating")
     assert there["one"].missing() == [1, 2]
 
 
@@ -104,14 +104,14 @@ def one_of_two(rank: int) -> Distributed:
 
 
 def test_processes_share_the_missing_blocks_and_see_the_same_batches(tmp_path: Path) -> None:
-    pictures, extractor, there = [Numbered(), Numbered()], Corners(), stores(tmp_path, "one")
+    images, extractor, there = [Numbered(), Numbered()], Corners(), stores(tmp_path, "one")
     # Both know what was missing before either began, as from_main sees to among real processes.
     missing = there["one"].missing()
     there["one"].missing = lambda: missing  # type: ignore[method-assign]
     for rank in range(2):
         looking = {"one": (extractor, there["one"])}
-        look_at_pictures(pictures[rank], looking, one_of_two(rank), quiet, "drawing")
-    assert pictures[0].asked == [range(64), range(128, 150)] and pictures[1].asked == [range(64, 128)]
+        extract_features(images[rank], looking, one_of_two(rank), quiet, "generating")
+    assert images[0].samples == [range(64), range(128, 150)] and images[1].samples == [range(64, 128)]
     assert np.array_equal(there["one"].whole(), EXPECTED)
 
 
@@ -120,7 +120,7 @@ def test_floats_become_bytes_once_for_networks_that_take_bytes(tmp_path: Path) -
     of_bytes, of_floats = Corners(), Corners("float")
     values = torch.linspace(-0.1, 1.1, COUNT)
     looking = {"bytes": (of_bytes, there["bytes"]), "floats": (of_floats, there["floats"])}
-    look_at_pictures(
+    extract_features(
         lambda rows: values[rows.start : rows.stop, None, None, None].expand(-1, 3, 4, 4), looking, alone(), quiet, ""
     )
     assert all(batch.dtype == torch.uint8 for batch in of_bytes.batches)
@@ -131,7 +131,7 @@ def test_floats_become_bytes_once_for_networks_that_take_bytes(tmp_path: Path) -
 
 def test_bytes_stay_bytes_for_networks_that_take_floats(tmp_path: Path) -> None:
     extractor, there = Corners("float"), stores(tmp_path, "one")
-    look_at_pictures(Numbered(), {"one": (extractor, there["one"])}, alone(), quiet, "")
+    extract_features(Numbered(), {"one": (extractor, there["one"])}, alone(), quiet, "")
     assert all(batch.dtype == torch.uint8 for batch in extractor.batches)
 
 
@@ -142,7 +142,7 @@ def test_captions_are_read_in_every_space_and_only_where_missing(tmp_path: Path)
     there["two"].save(1, expected[64:128] + 1000)
     told: list[tuple[str, int, int]] = []
     reading = {space: (Corners(), store) for space, store in there.items()}
-    read_captions(captions, reading, alone(), lambda *fact: told.append(fact))
+    encode_captions(captions, reading, alone(), lambda *fact: told.append(fact))
     assert np.array_equal(there["one"].whole(), expected)
     assert np.array_equal(there["two"].whole()[64:128], expected[64:128] + 1000)
     assert np.array_equal(there["two"].whole()[128:], expected[128:])

@@ -39,10 +39,10 @@ class Setting:
         found = evaluate(
             model or self.model,
             protocol,  # type: ignore[arg-type]
-            small.against(self.data, self.clip, self.folder / f"{name}-cache"),
+            small.references(self.data, self.clip, self.folder / f"{name}-cache"),
             out=self.folder / f"{name}.json",
             batch_size=batch_size,
-            processes=small.alone(),
+            distributed=small.alone(),
             **more,  # type: ignore[arg-type]
         )
         assert found is not None
@@ -98,18 +98,18 @@ def uninterrupted(
 
 
 BYTES = tuple(name for name in small.METRICS if name not in ("diversity", "clip_score_own"))
-"""What can be measured of pictures that were drawn earlier."""
+"""What can be measured of images that were generated earlier."""
 
 
 @pytest.fixture(scope="module")
 def two(small_data: Path, small_model: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    """On two processes: a model, `model.json`; and pictures that were drawn earlier, `drawn.json`."""
+    """On two processes: a model, `model.json`; and images that were generated earlier, `generated.json`."""
     setting = Setting(small_data, small_model, small_clip, tmp_path_factory.mktemp("two") / "out")
-    drawn = small.pictures(setting.folder.with_name("drawn"), 150, seed=3)
+    generated = small.images(setting.folder.with_name("generated"), 150, seed=3)
     on_two_processes(
         setting.folder.with_name("several.py"),
         setting.arguments("model", small_model, small.METRICS, 4),
-        setting.arguments("drawn", drawn, BYTES, 4),
+        setting.arguments("generated", generated, BYTES, 4),
     )
     return setting
 
@@ -117,19 +117,19 @@ def two(small_data: Path, small_model: Path, small_clip: Path, tmp_path_factory:
 def test_two_processes_give_the_numbers_of_one_end_to_end(two: Setting, uninterrupted: Result) -> None:
     found = read_result(two.folder / "model.json")
     assert small.values(found) == pytest.approx(small.values(uninterrupted), rel=1e-3, abs=1e-6)
-    assert found.n_drawn == small.COUNT and found.machine["processes"] == 2
+    assert found.n_generated == small.COUNT and found.machine["processes"] == 2
     for name in ("model_digest", "data_digest", "protocol_digest", "extractors", "flags", "n_reference"):
         assert getattr(found, name) == getattr(uninterrupted, name)
     # The work is gone, and nothing else lies about.
-    names = [f"{name}{ending}" for name in ("drawn", "model") for ending in ("-cache", ".files", ".json")]
+    names = [f"{name}{ending}" for name in ("generated", "model") for ending in ("-cache", ".files", ".json")]
     assert sorted(path.name for path in two.folder.iterdir()) == names
 
 
 def test_two_processes_give_the_numbers_of_one_from_the_same_bytes(two: Setting, setting: Setting) -> None:
-    one = setting.here("one", model=two.folder.with_name("drawn"), protocol=small.rules(*BYTES))
-    found = read_result(two.folder / "drawn.json")
+    one = setting.here("one", model=two.folder.with_name("generated"), protocol=small.rules(*BYTES))
+    found = read_result(two.folder / "generated.json")
     assert small.values(found) == pytest.approx(small.values(one), rel=1e-6, abs=1e-9)
-    assert found.n_drawn == one.n_drawn == 150
+    assert found.n_generated == one.n_generated == 150
 
 
 def test_the_batch_size_changes_no_number(setting: Setting, uninterrupted: Result) -> None:
@@ -155,19 +155,19 @@ class StopAt:
 
 
 @pytest.mark.parametrize(
-    ("what", "done", "drawing_left"),
-    [("captions", 1, 3), ("drawing", 0, 3), ("drawing", 1, 2), ("real pictures", 1, 0), ("metrics", 0, 0)],
+    ("what", "done", "generating_left"),
+    [("captions", 1, 3), ("generating", 0, 3), ("generating", 1, 2), ("real images", 1, 0), ("metrics", 0, 0)],
 )
 def test_stopped_anywhere_the_same_call_goes_on(
-    setting: Setting, uninterrupted: Result, what: str, done: int, drawing_left: int
+    setting: Setting, uninterrupted: Result, what: str, done: int, generating_left: int
 ) -> None:
     with pytest.raises(StoppedError):
         setting.here("again", progress=StopAt(what, done))
     assert (setting.folder / "again.work").is_dir() and not (setting.folder / "again.json").exists()
     told = StopAt()
     found = setting.here("again", progress=told)
-    # 70 pictures and 64 of families are three blocks, less what was done.
-    assert told.totals["drawing"] == drawing_left
+    # 70 images and 64 of families are three blocks, less what was done.
+    assert told.totals["generating"] == generating_left
     assert small.values(found) == small.values(uninterrupted)
     assert read_result(setting.folder / "again.json") == found
     assert not (setting.folder / "again.work").exists()
@@ -175,16 +175,16 @@ def test_stopped_anywhere_the_same_call_goes_on(
 
 def test_blocks_that_were_lost_are_made_again(setting: Setting, uninterrupted: Result) -> None:
     with pytest.raises(StoppedError):
-        setting.here("again", progress=StopAt("real pictures", 1))
+        setting.here("again", progress=StopAt("real images", 1))
     work = setting.folder / "again.work"
-    for lost in ("drawn-clip/000000", "drawn-own/000001", "captions-clip/000001", "drawn-pixels/000001"):
+    for lost in ("generated-clip/000000", "generated-own/000001", "captions-clip/000001", "generated-pixels/000001"):
         (work / f"{lost}.safetensors").unlink()
     # Two CLIPs: the judging one, and the model's own.
     kept = sorted((setting.folder / "again-cache").glob("evaluation/*/clip-*/000000.safetensors"))
     before = [load_file(path)["features"] for path in kept]
     told = StopAt()
     found = setting.here("again", progress=told)
-    assert told.totals["drawing"] == 2 and told.totals["captions"] == 1 and told.totals["real pictures"] == 1
+    assert told.totals["generating"] == 2 and told.totals["captions"] == 1 and told.totals["real images"] == 1
     assert small.values(found) == small.values(uninterrupted)
     whole = [np.load(path.with_name("features.npy"))[:64] for path in kept]
     assert len(kept) == 2 and all(map(np.array_equal, whole, before))
@@ -192,10 +192,12 @@ def test_blocks_that_were_lost_are_made_again(setting: Setting, uninterrupted: R
 
 def test_a_damaged_block_is_named_and_the_call_goes_on_without_it(setting: Setting, uninterrupted: Result) -> None:
     with pytest.raises(StoppedError):
-        setting.here("again", progress=StopAt("real pictures", 1))
-    broken = setting.folder / "again.work" / "drawn-clip" / "000001.safetensors"
+        setting.here("again", progress=StopAt("real images", 1))
+    broken = setting.folder / "again.work" / "generated-clip" / "000001.safetensors"
     broken.write_bytes(broken.read_bytes()[:-9])
-    with pytest.raises(GalipError, match=r"again.work/drawn-clip/000001.safetensors: missing or damaged .*remove it"):
+    with pytest.raises(
+        GalipError, match=r"again.work/generated-clip/000001.safetensors: missing or damaged .*remove it"
+    ):
         setting.here("again")
     broken.unlink()
     assert small.values(setting.here("again")) == small.values(uninterrupted)
@@ -204,7 +206,7 @@ def test_a_damaged_block_is_named_and_the_call_goes_on_without_it(setting: Setti
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from galip.evaluation import Against, evaluate, get_protocol
+from galip.evaluation import References, evaluate, get_protocol
 from galip.distributed import Distributed
 
 def progress(what, done, total):
@@ -212,45 +214,45 @@ def progress(what, done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 
 model, data, clip, out, cache, metrics = sys.argv[1:]
-against = Against(data=data, weights={"clip": clip}, cache=Path(cache))
+references = References(data=data, weights={"clip": clip}, cache=Path(cache))
 rules = get_protocol("custom").changed(metrics=tuple(metrics.split(",")))
-evaluate(model, rules, against, out=Path(out), batch_size=7, processes=Distributed("cpu"), progress=progress)
+evaluate(model, rules, references, out=Path(out), batch_size=7, distributed=Distributed("cpu"), progress=progress)
 """
 
 
-def test_killed_between_drawing_and_metrics(setting: Setting, uninterrupted: Result) -> None:
+def test_killed_between_generating_and_metrics(setting: Setting, uninterrupted: Result) -> None:
     places = [setting.model, setting.data, setting.clip, setting.folder / "again.json", setting.folder / "again-cache"]
     command = [sys.executable, "-c", KILLED, *map(str, places), ",".join(small.METRICS)]
     ended = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     told = StopAt()
     found = setting.here("again", progress=told)
-    assert told.totals["drawing"] == 0 and told.totals["real pictures"] == 0
+    assert told.totals["generating"] == 0 and told.totals["real images"] == 0
     assert small.values(found) == pytest.approx(small.values(uninterrupted), rel=1e-6, abs=1e-9)
 
 
-def test_the_real_pictures_features_are_computed_once(setting: Setting, uninterrupted: Result) -> None:
+def test_the_real_images_features_are_computed_once(setting: Setting, uninterrupted: Result) -> None:
     setting.here("first")
     shutil.move(setting.folder / "first-cache", setting.folder / "second-cache")
     told = StopAt()
     assert small.values(setting.here("second", progress=told)) == small.values(uninterrupted)
-    assert told.totals["real pictures"] == 0 and told.totals["drawing"] == 3
+    assert told.totals["real images"] == 0 and told.totals["generating"] == 3
 
 
-def test_other_real_pictures_are_not_taken_from_the_cache(setting: Setting, tmp_path: Path) -> None:
+def test_other_real_images_are_not_taken_from_the_cache(setting: Setting, tmp_path: Path) -> None:
     setting.here("first")
-    other = small.pictures(tmp_path / "other", seed=9)
+    other = small.images(tmp_path / "other", seed=9)
     setting.data = other
     shutil.move(setting.folder / "first-cache", setting.folder / "second-cache")
     told = StopAt()
     setting.here("second", progress=told)
-    assert told.totals["real pictures"] == 2
+    assert told.totals["real images"] == 2
 
 
 @pytest.mark.parametrize("change", ["model", "settings", "data", "networks"])
 def test_the_work_of_another_evaluation_is_refused(setting: Setting, tmp_path: Path, change: str) -> None:
     with pytest.raises(StoppedError):
-        setting.here("again", progress=StopAt("drawing", 1))
+        setting.here("again", progress=StopAt("generating", 1))
     work = setting.folder / "again.work"
     before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
     more: dict[str, object] = {}
@@ -259,7 +261,7 @@ def test_the_work_of_another_evaluation_is_refused(setting: Setting, tmp_path: P
     elif change == "settings":
         more["protocol"] = small.rules(seed=5)
     elif change == "data":
-        setting.data = small.pictures(tmp_path / "other", seed=9)
+        setting.data = small.images(tmp_path / "other", seed=9)
     else:
         setting.clip = setting.model
     with pytest.raises(GalipError, match=rf"again.work: holds an unfinished evaluation with other .*{change}.*--out"):
@@ -277,16 +279,20 @@ def test_work_that_says_nothing_of_itself_is_refused(setting: Setting) -> None:
 def test_without_out_nothing_is_left(setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    against = small.against(setting.data, setting.clip, tmp_path / "cache")
-    assert evaluate(setting.model, small.rules("clip_score"), against, processes=small.alone()) is not None
+    references = small.references(setting.data, setting.clip, tmp_path / "cache")
+    assert evaluate(setting.model, small.rules("clip_score"), references, distributed=small.alone()) is not None
     with pytest.raises(StoppedError):
         evaluate(
-            setting.model, small.rules("clip_score"), against, processes=small.alone(), progress=StopAt("drawing", 1)
+            setting.model,
+            small.rules("clip_score"),
+            references,
+            distributed=small.alone(),
+            progress=StopAt("generating", 1),
         )
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_the_files_beside_a_result_hold_every_picture(setting: Setting) -> None:
+def test_the_files_beside_a_result_hold_every_image(setting: Setting) -> None:
     found = setting.here("one")
     folder = setting.folder / "one.files"
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
@@ -294,8 +300,8 @@ def test_the_files_beside_a_result_hold_every_picture(setting: Setting) -> None:
     assert min(ranked["best"]) >= max(ranked["middle"]) and min(ranked["middle"]) >= max(ranked["worst"])
     assert all(len(part) == 16 for part in ranked.values())
     for row in samples:
-        with Image.open(folder / row["picture"]) as drawn, Image.open(folder / row["real"]) as real:
-            assert drawn.size == real.size == (small.SIDE, small.SIDE)
+        with Image.open(folder / row["picture"]) as generated, Image.open(folder / row["real"]) as real:
+            assert generated.size == real.size == (small.SIDE, small.SIDE)
     with gzip.open(folder / "per_picture.jsonl.gz", "rt") as lines:
         rows = [json.loads(line) for line in lines]
     assert [row["number"] for row in rows] == list(range(small.COUNT + 64))

@@ -1,4 +1,4 @@
-"""Intervals: they are as wide as repetitions with other pictures say, and the same every time."""
+"""Intervals: they are as wide as repetitions with other images say, and the same every time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from galip.evaluation.intervals import Estimate, bootstrap_mean, bootstrap_ratio
 def test_bootstrap_of_a_share() -> None:
     hits = np.arange(400) % 4 == 0
     estimate, spread = bootstrap_mean(hits), 1.96 * math.sqrt(0.25 * 0.75 / 400)
-    assert estimate.value == 0.25 and estimate.how == "bootstrap over pictures, 95 %"
+    assert estimate.value == 0.25 and estimate.how == "bootstrap over images, 95 %"
     assert (estimate.low, estimate.high) == pytest.approx((0.25 - spread, 0.25 + spread), abs=0.008)
     assert bootstrap_mean(hits) == estimate
 
@@ -27,7 +27,7 @@ def test_memory_does_not_change_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -
     assert bootstrap_mean(values) == at_once
 
 
-def test_a_ratio_resamples_pictures_whole() -> None:
+def test_a_ratio_resamples_images_whole() -> None:
     values = np.random.default_rng(0).random(50) + 0.1
     ratio = bootstrap_ratio(values / 2, values)
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
@@ -36,7 +36,7 @@ def test_a_ratio_resamples_pictures_whole() -> None:
 def test_what_has_no_interval() -> None:
     assert bootstrap_mean([0.5]) == Estimate(0.5)
     assert bootstrap_ratio([1, 1, 2], [0, 0, 4]) == Estimate(1.0)  # some samples hold nothing to divide by
-    with pytest.raises(InputError, match="N > 0 pictures"):
+    with pytest.raises(InputError, match="N > 0 images"):
         bootstrap_mean([])
     with pytest.raises(InputError, match=r"\[\[3\], \[2\]\]"):
         bootstrap_ratio([1, 2, 3], [1, 2])
@@ -51,7 +51,7 @@ def test_jackknife_of_a_mean_is_the_textbooks_interval() -> None:
     estimate = jackknife(values.mean(), [np.delete(values, i).mean() for i in range(12)])
     reach = 2.20099 * values.std(ddof=1) / math.sqrt(12)  # t of 11 degrees of freedom
     assert (estimate.low, estimate.high) == pytest.approx((values.mean() - reach, values.mean() + reach), rel=1e-4)
-    assert estimate.how == "jackknife over 12 groups of pictures, 95 %"
+    assert estimate.how == "jackknife over 12 groups of images, 95 %"
     with pytest.raises(InputError, match="5 or more"):
         jackknife(1.0, [1.0, 2.0])
     with pytest.raises(GalipError, match="not finite"):

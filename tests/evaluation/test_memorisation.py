@@ -1,4 +1,4 @@
-"""The memorisation check: the verdicts that a reader expects of copies, of new pictures and of nonsense."""
+"""The memorisation check: the flags that a reader expects of copies, of new images and of nonsense."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(InputError, match="training pictures: 3 pictures; at least 4 are needed"):
+    with pytest.raises(InputError, match="training images: 3 images; at least 4 are needed"):
         nearest(features(5), features(3), 4)
     with pytest.raises(InputError, match="0 nearest"):
         nearest(features(5), features(3), 0)
@@ -37,7 +37,7 @@ def test_what_is_refused() -> None:
         nearest(features(5), features(3, dim=5))
     broken = features(5)
     broken[1] = np.inf
-    with pytest.raises(GalipError, match="training pictures: the features of picture 1 are not finite"):
+    with pytest.raises(GalipError, match="training images: the features of image 1 are not finite"):
         nearest(features(5), broken)
 
 
@@ -45,14 +45,14 @@ def test_the_training_set_itself_is_copied() -> None:
     training, held_out = features(1000), features(400, seed=1)
     rng = np.random.default_rng(2)
     # Another machine's rounding does not hide a copy.
-    drawn = training[:300] * (1 + 1e-6 * rng.normal(size=(300, 6)).astype(np.float32))
-    check = memorisation(drawn, held_out, training, 2)
+    generated = training[:300] * (1 + 1e-6 * rng.normal(size=(300, 6)).astype(np.float32))
+    check = memorisation(generated, held_out, training, 2)
     assert check.copies.value == check.near_copies.value == check.nearer.value == 1
     assert check.held_out_copies.value == 0 and check.median_ratio < 1e-4
     assert np.array_equal(check.numbers[:, 0], np.arange(300)) and check.numbers.shape == (300, 2)
 
 
-def test_pictures_as_new_as_held_out_ones_are_not() -> None:
+def test_images_as_new_as_held_out_ones_are_not() -> None:
     check = memorisation(features(900, seed=2), features(800, seed=1), features(1000))
     assert check.copies.value == 0
     assert check.nearer.low < 0.5 < check.nearer.high
@@ -63,13 +63,13 @@ def test_pictures_as_new_as_held_out_ones_are_not() -> None:
 
 def test_a_few_copies_are_counted() -> None:
     training = features(1000)
-    drawn = np.concatenate([training[5:45], features(360, seed=2)])
-    check = memorisation(drawn, features(400, seed=1), training)
+    generated = np.concatenate([training[5:45], features(360, seed=2)])
+    check = memorisation(generated, features(400, seed=1), training)
     assert check.copies.value == 0.1 and check.near_copies.value == pytest.approx(0.1, abs=0.02)
     assert 0.03 < check.copies.low < 0.1 < check.copies.high < 0.15
 
 
-def test_pictures_unlike_all_real_ones_are_far_off() -> None:
+def test_images_unlike_all_real_ones_are_far_off() -> None:
     check = memorisation(features(100, seed=2) + 50, features(200, seed=1), features(300))
     assert check.copies.value == check.near_copies.value == check.nearer.value == 0
     assert check.median_ratio > 10

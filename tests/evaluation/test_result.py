@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from galip.errors import GalipError
 from galip.evaluation.result import (
+    ImageScores,
     Number,
-    PictureScores,
     Sample,
     files_of,
     read_result,
@@ -23,7 +23,7 @@ from galip.evaluation.result import (
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    result = a_result(flags=[flag("warning", "few pictures", "fid")], images_seen=None)
+    result = a_result(flags=[flag("warning", "few images", "fid")], images_seen=None)
     path = tmp_path / "new" / "result.json"
     write_result(path, result)
     assert read_result(path) == result
@@ -92,12 +92,12 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
 def test_rows_come_back(tmp_path: Path, name: str) -> None:
     rows = [
-        PictureScores(number=number, caption='ein Vögel\u2028 "x"\n', seed=7, scores={"clip_score": number / 10})
+        ImageScores(number=number, caption='ein Vögel\u2028 "x"\n', seed=7, scores={"clip_score": number / 10})
         for number in range(3)
     ]
     path = tmp_path / "files" / name
     write_rows(path, rows)
-    assert read_rows(path, PictureScores) == rows
+    assert read_rows(path, ImageScores) == rows
     assert [each.name for each in path.parent.iterdir()] == [name]
     before = path.read_bytes()
     write_rows(path, rows)
@@ -113,11 +113,11 @@ def test_damaged_rows_name_the_line(tmp_path: Path) -> None:
     good = json.dumps({"number": 0, "caption": "a", "seed": 0, "scores": {}})
     path.write_text(f"{good}\n{good[:-5]}\n")
     with pytest.raises(GalipError, match="scores.jsonl, line 2: no JSON"):
-        read_rows(path, PictureScores)
+        read_rows(path, ImageScores)
     path.write_text(f'{good}\n\n{{"number": 0}}\n')
     with pytest.raises(GalipError, match="scores.jsonl, line 3: damaged, caption"):
-        read_rows(path, PictureScores)
+        read_rows(path, ImageScores)
     cut = tmp_path / "scores.jsonl.gz"
     cut.write_bytes(gzip.compress(good.encode() * 100)[:-12])
     with pytest.raises(GalipError, match="scores.jsonl.gz: cannot be read"):
-        read_rows(cut, PictureScores)
+        read_rows(cut, ImageScores)

@@ -11,30 +11,30 @@ from galip.evaluation.vectors import check_vectors, squared_distances, tiles, un
 
 def test_what_is_no_set_of_vectors_is_refused() -> None:
     for wrong in (np.zeros(3), np.zeros((3, 2), dtype=np.uint8), np.zeros((3, 2, 1))):
-        with pytest.raises(InputError, match=r"drawn: .*; floats \[pictures, numbers\] are needed"):
-            check_vectors(wrong, "drawn")
+        with pytest.raises(InputError, match=r"generated: .*; floats \[images, numbers\] are needed"):
+            check_vectors(wrong, "generated")
     with pytest.raises(InputError, match="vectors of 2 numbers, where the others have 3"):
-        check_vectors(np.zeros((3, 2)), "drawn", dim=3)
-    with pytest.raises(InputError, match="drawn: 3 pictures; at least 4 are needed"):
-        check_vectors(np.zeros((3, 2)), "drawn", at_least=4)
+        check_vectors(np.zeros((3, 2)), "generated", dim=3)
+    with pytest.raises(InputError, match="generated: 3 images; at least 4 are needed"):
+        check_vectors(np.zeros((3, 2)), "generated", at_least=4)
 
 
-def test_tiles_cover_the_set_and_name_the_first_broken_picture() -> None:
+def test_tiles_cover_the_set_and_name_the_first_broken_image() -> None:
     vectors = np.arange(20, dtype=np.float32).reshape(10, 2)
-    parts = list(tiles(vectors, "drawn", rows=4))
+    parts = list(tiles(vectors, "generated", rows=4))
     assert [part for part, _ in parts] == [slice(0, 4), slice(4, 8), slice(8, 10)]
     assert np.array_equal(np.concatenate([tile for _, tile in parts]), vectors)
     assert all(tile.dtype == np.float64 for _, tile in parts)
     for broken in (np.nan, np.inf):
         vectors[6, 1] = broken
-        with pytest.raises(GalipError, match="drawn: the features of picture 6 are not finite"):
-            list(tiles(vectors, "drawn", rows=4))
+        with pytest.raises(GalipError, match="generated: the features of image 6 are not finite"):
+            list(tiles(vectors, "generated", rows=4))
 
 
 def test_unit_vectors() -> None:
-    assert unit(np.array([[3.0, 4.0]]), "drawn").tolist() == [[0.6, 0.8]]
+    assert unit(np.array([[3.0, 4.0]]), "generated").tolist() == [[0.6, 0.8]]
     with pytest.raises(GalipError, match="length 0"):
-        unit(np.array([[3.0, 4.0], [0, 0]]), "drawn")
+        unit(np.array([[3.0, 4.0], [0, 0]]), "generated")
 
 
 def test_distances_are_exact_for_equal_vectors_far_from_the_origin() -> None:

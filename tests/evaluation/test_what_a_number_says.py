@@ -1,4 +1,4 @@
-"""What a number says of itself: the size that was used, both sides of a CLIP, every picture's own part, the records."""
+"""What a number says of itself: the size that was used, both sides of a CLIP, every image's own part, the records."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from galip.data.folder import CaptionedFolder
 from galip.errors import GalipError
 from galip.evaluation import evaluate
 from galip.evaluation.evaluation import Evaluation
-from galip.evaluation.measure import Measured, Seen, _Task
-from galip.evaluation.plan import make_plan
-from galip.evaluation.result import PER_PICTURE, PictureScores, files_of, read_rows
-from galip.evaluation.runner import drawn_by
+from galip.evaluation.metrics.task import FeatureSet, Measured, MetricTask
+from galip.evaluation.planning import make_plan
+from galip.evaluation.result import PER_IMAGE, ImageScores, files_of, read_rows
+from galip.evaluation.runner import open_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,13 +29,13 @@ def test_size_and_text_side_are_part_of_a_result(
     other = shutil.copytree(small_clip, tmp_path / "other")
     shutil.copytree(small_model / "text_encoder", other / "text_encoder", dirs_exist_ok=True)
     for clip in (small_clip, other):
-        against = small.against(small_data, clip, tmp_path / "cache")
-        results.append(evaluate(small_model, rules, against, out=out, processes=small.alone()))
+        references = small.references(small_data, clip, tmp_path / "cache")
+        results.append(evaluate(small_model, rules, references, out=out, distributed=small.alone()))
     one, two = results
     assert one is not None and two is not None
     assert rules.resolution == 0 and one.settings["resolution"] == small.SIDE
     assert one.extractors["clip"].digest != two.extractors["clip"].digest
-    rows = read_rows(files_of(out) / PER_PICTURE, PictureScores)
+    rows = read_rows(files_of(out) / PER_IMAGE, ImageScores)
     mean = np.mean([row.scores["clip_score"] for row in rows if row.scores])
     assert mean == pytest.approx(two.metrics["clip_score"].value, abs=1e-6)
 
@@ -47,19 +47,19 @@ def test_another_evaluations_work_is_thrown_away_only_when_asked(
     work = out.with_suffix(".work")
     work.mkdir()
     (work / "evaluation.json").write_text('{"model": "another"}')
-    against = small.against(small_data, small_clip, tmp_path / "cache")
-    evaluation = Evaluation(small.rules("clip_score", pictures=8), against, small.alone())
+    references = small.references(small_data, small_clip, tmp_path / "cache")
+    evaluation = Evaluation(small.rules("clip_score", images=8), references, small.alone())
     with pytest.raises(GalipError, match="holds an unfinished evaluation with other"):
-        evaluation.run(drawn_by(small_model), out)
-    assert evaluation.run(drawn_by(small_model), out, replace=True) is not None
+        evaluation.run(open_model(small_model), out)
+    assert evaluation.run(open_model(small_model), out, replace=True) is not None
 
 
-def test_pictures_of_one_record_are_in_one_group_of_the_jackknife(small_data: Path) -> None:
+def test_images_of_one_record_are_in_one_group_of_the_jackknife(small_data: Path) -> None:
     rules = small.rules("fd_clip", captions="passes", passes=3)
     plan = make_plan(rules, CaptionedFolder(small_data))
-    task = _Task("fd_clip", rules, plan, Seen(np.zeros((len(plan.asked), 2), np.float32)), Measured({}, {}, {}, {}, {}))
+    task = MetricTask("fd_clip", rules, plan, FeatureSet(np.zeros((len(plan.samples), 2), np.float32)), Measured())
     groups: dict[int | None, set[int]] = {}
-    for row, group in zip(plan.compared, task.dealt(9).tolist(), strict=True):
+    for row, group in zip(plan.compared, task.jackknife_groups(9).tolist(), strict=True):
         groups.setdefault(row.record, set()).add(group)
     assert len(groups) == small.COUNT and all(len(found) == 1 for found in groups.values())
     assert set.union(*groups.values()) == set(range(9))

@@ -10,7 +10,7 @@ import pytest
 
 import galip
 from galip.evaluation import Evaluation, get_protocol, read_result
-from galip.evaluation.images import digest_of_model
+from galip.evaluation.evaluated import digest_of_model
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "emoji"
 
@@ -36,5 +36,5 @@ def test_the_result_is_of_the_bundled_model_by_the_present_protocol(recipe: Modu
     assert result.model_digest == digest_of_model(galip.load("emoji-64", device="cpu"))
     evaluation = Evaluation(get_protocol("emoji64"))
     assert result.settings == evaluation.settings
-    assert result.n_drawn == len(evaluation.plan.compared) == result.n_reference == 1920
+    assert result.n_generated == len(evaluation.plan.compared) == result.n_reference == 1920
     assert not [flag for flag in result.flags if flag.level != "note"]

@@ -16,43 +16,43 @@ def evaluate(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A bundled name, a folder, a hub id; pictures drawn earlier; with --compare, result files."
+            help="A bundled name, a folder, a hub id; images generated earlier; with --compare, result files."
         ),
     ] = None,
     protocol: Annotated[str, typer.Option(help="What is measured, and how; --list names them.")] = "custom",
-    data: Annotated[str, typer.Option(help="Captioned real pictures: a folder or shards.")] = "",
+    data: Annotated[str, typer.Option(help="Captioned real images: a folder or shards.")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the result here, a .json.")] = None,
     metrics: Annotated[str, typer.Option(help="Only these metrics, by commas; --list names them.")] = "",
     prompts: Annotated[
-        list[str] | None, typer.Option(help="Also draw a prompt suite (general, emoji) or a file of prompts.")
+        list[str] | None, typer.Option(help="Also generate a prompt suite (general, emoji) or a file of prompts.")
     ] = None,
-    reference: Annotated[Path | None, typer.Option(help="Statistics of real pictures: .npz with mu, sigma.")] = None,
-    training: Annotated[str, typer.Option(help="The training pictures, to look for copies of them.")] = "",
+    reference: Annotated[Path | None, typer.Option(help="Statistics of real images: .npz with mu, sigma.")] = None,
+    training: Annotated[str, typer.Option(help="The training images, to look for copies of them.")] = "",
     weights: Annotated[
         list[str] | None, typer.Option(help="NAME=FILE: weights of a feature network, e.g. inception=inception.pth.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="FIELD=VALUE of the protocol custom, e.g. pictures=5000.")
+        list[str] | None, typer.Option("--set", help="FIELD=VALUE of the protocol custom, e.g. images=5000.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a page with plots and pictures here, an .html.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with plots and images here, an .html.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Compare result files instead.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List protocols, metrics and prompt suites.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures drawn at once; changes no number.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images generated at once; changes no number.")] = 16,
     engine: Annotated[
         str | None,
         typer.Option(
-            help="What draws: torch, compile, openvino, onnxruntime, or auto, the fastest that is installed. [default: "
-            "torch, the same pictures on any hardware; an exported model's own engine]"
+            help="What generates: torch, compile, openvino, onnxruntime, or auto, the fastest that is installed. "
+            "[default: torch, the same images on any hardware; an exported model's own engine]"
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     cache: Annotated[
-        Path | None, typer.Option(help="Where features of real pictures are kept; default: the user's cache.")
+        Path | None, typer.Option(help="Where features of real images are kept; default: the user's cache.")
     ] = None,
 ) -> None:
     """Evaluate a model by a named protocol, or compare results.
 
-    Exactly the protocol's pictures are drawn, each from its own seed, so the numbers do not depend on batch size,
+    Exactly the protocol's images are generated, each from its own seed, so the numbers do not depend on batch size,
     processes or hardware. Interrupted, the same command goes on. Several processes: accelerate launch -m galip
     evaluate ..., or torchrun -m galip evaluate ...
     """
@@ -77,24 +77,24 @@ def evaluate(
 
     require("galip evaluate", "eval")
     from galip.distributed import Distributed
-    from galip.evaluation.evaluation import Against
     from galip.evaluation.protocols import get_protocol
+    from galip.evaluation.references import References
     from galip.evaluation.runner import evaluate as run
     from galip.evaluation.runner import resolved
 
-    against = Against(data, reference, training, tuple(prompts or ()), _pairs("--weights", weights), cache)
+    references = References(data, reference, training, tuple(prompts or ()), _pairs("--weights", weights), cache)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    rules = resolved(get_protocol(protocol), against, _values(settings), names)
-    processes = Distributed(device, "--device")
-    with progress_bars(shown=processes.is_main) as progress:
+    rules = resolved(get_protocol(protocol), references, _values(settings), names)
+    distributed = Distributed(device, "--device")
+    with progress_bars(shown=distributed.is_main) as progress:
         result = run(
             models[0],
             rules,
-            against,
+            references,
             out=out,
             batch_size=batch_size,
             engine=engine,
-            processes=processes,
+            distributed=distributed,
             progress=progress,
         )
     if result is None:
@@ -105,7 +105,7 @@ def evaluate(
 
     Console().print(table([result]))
     if out is not None:
-        typer.echo(f"{out}: {result.n_drawn:,} pictures, {result.seconds:.0f} s")
+        typer.echo(f"{out}: {result.n_generated:,} images, {result.seconds:.0f} s")
     if report is not None and out is not None:
         _report([out], report)
 
@@ -132,7 +132,8 @@ def _list() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from galip.evaluation.protocols import METRICS, PROTOCOLS
+    from galip.evaluation.metrics.registry import METRICS
+    from galip.evaluation.protocols import PROTOCOLS
     from galip.evaluation.suites import read_suite, suite_names
 
     table = Table(box=None, padding=(0, 2, 1, 0), header_style="bold")
@@ -162,8 +163,8 @@ def _values(given: list[str] | None) -> dict[str, Any]:
 
     values: dict[str, Any] = {}
     for name, text in _pairs("--set", given).items():
-        if name in ("name", "metrics", "reference", "captions"):
-            raise InputError(f"--set {name}: use the option for it (--metrics, --reference, --prompts), or Python")
+        if name in ("name", "metrics"):
+            raise InputError(f"--set {name}: use the option for it (--metrics), or Python")
         try:
             values[name] = yaml.safe_load(text)
         except yaml.YAMLError as error:

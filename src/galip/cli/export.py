@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,8 +81,7 @@ def _export_engine(folder: Path, name: str, out: Path, kind: str, precision: str
 
     require_engine("openvino" if kind == "openvino" else "onnxruntime")
     pipeline = _load(folder)
-    judge = partial(compare, say=_say)
-    manifest = write(pipeline, Source(name, folder), out, kind, precision, captions, _say, judge)  # type: ignore[arg-type]
+    manifest = write(pipeline, Source(name, folder), out, kind, precision, captions, _say, compare)  # type: ignore[arg-type]
     if manifest.quality is not None:
         quality = manifest.quality
         print(

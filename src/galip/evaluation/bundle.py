@@ -1,11 +1,11 @@
-"""What a protocol brings along, so that one command is enough: captions, a judge's features of real pictures.
+"""What a protocol brings along, so that one command is enough: captions, a judge's features of real images.
 
 A bundle is a folder:
 
-* `captions.jsonl`: rows {"caption", "compared", "groups"}, the pictures that are drawn;
-* `features.safetensors`: `texts` [N, D], the captions in the judge's space; `real` [N, D], the real picture of each
-  caption, NaN where there is none; `suite_texts` [S, D], the prompts of the suites that the protocol draws as well;
-  `facts` [M, 4], `PixelFacts` of the reference pictures;
+* `captions.jsonl`: rows {"caption", "compared", "groups"}, the images that are generated;
+* `features.safetensors`: `texts` [N, D], the captions in the judge's space; `real` [N, D], the real image of each
+  caption, NaN where there is none; `suite_texts` [S, D], the prompts of the suites that the protocol generates as well;
+  `facts` [M, 4], `PixelFacts` of the reference images;
 * `suite_captions.json`: those prompts;
 * `reference.npz`: `mu`, `sigma` and `features` of the reference set, readable by pytorch-fid;
 * `judge/`: the network (`galip.evaluation.extractors.judge`).
@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from galip.errors import GalipError
-from galip.evaluation.plan import Listed
+from galip.evaluation.plan import ListedCaption
 from galip.evaluation.statistics import Statistics, read_statistics
 
 CAPTIONS, FEATURES, SUITE_CAPTIONS, REFERENCE, JUDGE = (
@@ -45,14 +45,14 @@ class Bundle:
         folder: where it lies.
         listed: the captions.
         texts: every caption's vector [D] in the judge's space, the suites' too.
-        real: float32 [N, D], the real picture of each listed caption; NaN where there is none.
+        real: float32 [N, D], the real image of each listed caption; NaN where there is none.
         reference: statistics and features of the reference set.
-        facts: `PixelFacts` of its pictures, [M, 4].
+        facts: `PixelFacts` of its images, [M, 4].
         digest: of all its files.
     """
 
     folder: Path
-    listed: tuple[Listed, ...]
+    listed: tuple[ListedCaption, ...]
     texts: dict[str, NDArray[np.float32]]
     real: NDArray[np.float32]
     reference: Statistics
@@ -79,7 +79,7 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         lines = (folder / CAPTIONS).read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
-        listed = tuple(Listed(row["caption"], row["compared"], tuple(row["groups"])) for row in rows)
+        listed = tuple(ListedCaption(row["caption"], row["compared"], tuple(row["groups"])) for row in rows)
         more = json.loads((folder / SUITE_CAPTIONS).read_text(encoding="utf-8"))
         features = load_file(folder / FEATURES)
         texts = [*features["texts"].astype(np.float32), *features["suite_texts"].astype(np.float32)]

@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap over pictures, and a jackknife for what is no mean over pictures."""
+"""How sure a number is: bootstrap over images, and a jackknife for what is no mean over images."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from galip.errors import GalipError, InputError
-from galip.evaluation.vectors import Doubles
+from galip.utils.arrays import DoubleArray
 
 RESAMPLES = 2000
-BOOTSTRAP = "bootstrap over pictures, 95 %"
+BOOTSTRAP = "bootstrap over images, 95 %"
 _AT_ONCE = 1 << 21
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with the interval that a repetition with other pictures would be expected in.
+    """A number with the interval that a repetition with other images would be expected in.
 
     Attributes:
         value: the number.
-        low, high: ends of the 95 % interval; None where the pictures do not tell it.
+        low, high: ends of the 95 % interval; None where the images do not tell it.
         how: how the interval was made, in words; empty where there is none.
     """
 
@@ -35,9 +34,9 @@ class Estimate:
 
 
 def bootstrap_mean(values: ArrayLike) -> Estimate:
-    """The mean of one value a picture, [N], with a percentile bootstrap over the pictures (2000 samples, fixed seed).
+    """The mean of one value an image, [N], with a percentile bootstrap over the images (2000 samples, fixed seed).
 
-    Values that hang together (several pictures of one caption) must be resampled together: give the ratio of sum and
+    Values that hang together (several images of one caption) must be resampled together: give the ratio of sum and
     number of each such group to `bootstrap_ratio`.
 
     Raises:
@@ -48,9 +47,9 @@ def bootstrap_mean(values: ArrayLike) -> Estimate:
 
 
 def bootstrap_ratio(over: ArrayLike, under: ArrayLike) -> Estimate:
-    """Mean of `over` by mean of `under`, each [N] of the same pictures, which are resampled whole.
+    """Mean of `over` by mean of `under`, each [N] of the same images, which are resampled whole.
 
-    There is no interval where `under` is 0 for so many pictures that the mean of a sample is.
+    There is no interval where `under` is 0 for so many images that the mean of a sample is.
 
     Raises:
         InputError: as `bootstrap_mean`.
@@ -59,23 +58,25 @@ def bootstrap_ratio(over: ArrayLike, under: ArrayLike) -> Estimate:
     return _bootstrap(_columns(over, under))
 
 
-def _columns(*values: ArrayLike) -> Doubles:
+def _columns(*values: ArrayLike) -> DoubleArray:
     arrays = [np.asarray(column, dtype=np.float64) for column in values]
     if any(array.ndim != 1 or array.shape != arrays[0].shape or not len(array) for array in arrays):
         raise InputError(
-            f"values of shape {[list(array.shape) for array in arrays]}: one each of N > 0 pictures is needed"
+            f"values of shape {[list(array.shape) for array in arrays]}: one each of N > 0 images is needed"
         )
     columns = np.stack(arrays, axis=1)
     if not np.isfinite(columns).all():
-        raise GalipError("a picture's value is not finite: the network or its input is broken")
+        raise GalipError("an image's value is not finite: the network or its input is broken")
     return columns
 
 
-def _bootstrap(columns: Doubles) -> Estimate:
+def _bootstrap(columns: DoubleArray) -> Estimate:
     """Of [N, 1], the mean; of [N, 2], the ratio of the means."""
+    import torch
+
     count, mean = len(columns), columns.mean(0)
     if len(mean) == 2 and mean[1] == 0:
-        raise GalipError("a ratio to 0: what is divided by is 0 for all pictures")
+        raise GalipError("a ratio to 0: what is divided by is 0 for all images")
     value = float(mean[0] / mean[1] if len(mean) == 2 else mean[0])
     if count < 2:
         return Estimate(value)
@@ -96,16 +97,16 @@ def _bootstrap(columns: Doubles) -> Estimate:
 
 
 def jackknife(value: float, without: Sequence[float], least: float = -math.inf) -> Estimate:
-    """Delete-a-group jackknife: the interval of a statistic that is no mean over pictures, such as FID.
+    """Delete-a-group jackknife: the interval of a statistic that is no mean over images, such as FID.
 
-    The pictures are dealt into G groups of about equal size, at random; the statistic is taken G times more, each time
+    The images are dealt into G groups of about equal size, at random; the statistic is taken G times more, each time
     without one group. What it varies by tells its standard error, sqrt((G - 1) / G sum (t_g - mean t)^2), and the
     interval is symmetric, with Student's t for G - 1 degrees of freedom. The bias of the statistic, which grows as
-    pictures become fewer, is common to the G values and not corrected.
+    images become fewer, is common to the G values and not corrected.
 
     Args:
-        value: the statistic of all pictures.
-        without: the G statistics of all pictures but one group.
+        value: the statistic of all images.
+        without: the G statistics of all images but one group.
         least: what the statistic is never below; the interval ends there.
 
     Raises:
@@ -120,9 +121,7 @@ def jackknife(value: float, without: Sequence[float], least: float = -math.inf) 
         raise GalipError("a jackknife of numbers that are not finite: the features are broken")
     error = math.sqrt((groups - 1) / groups * float(np.square(values - values.mean()).sum()))
     reach = student_quantile(groups - 1) * error
-    return Estimate(
-        value, max(value - reach, least), value + reach, f"jackknife over {groups} groups of pictures, 95 %"
-    )
+    return Estimate(value, max(value - reach, least), value + reach, f"jackknife over {groups} groups of images, 95 %")
 
 
 def student_quantile(freedom: int) -> float:

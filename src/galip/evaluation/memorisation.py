@@ -1,4 +1,4 @@
-"""The memorisation check: are drawn pictures nearer to the training pictures than other real pictures are?"""
+"""The memorisation check: are generated images nearer to the training images than other real images are?"""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 
 from galip.errors import InputError
 from galip.evaluation.intervals import Estimate, bootstrap_mean
-from galip.evaluation.vectors import COLUMNS, Doubles, Vectors, check_vectors, squared_distances, tiles
+from galip.evaluation.vectors import COLUMNS, Vectors, check_vectors, squared_distances, tiles
+from galip.utils.arrays import DoubleArray
 
 COPY = 1e-3
-"""Of a training vector's length: what is nearer is the same picture to the network, up to rounding of pixels."""
+"""Of a training vector's length: what is nearer is the same image to the network, up to rounding of pixels."""
 
 NEAR = 0.01
-"""Share of the real held-out pictures that are nearer to a training picture than the threshold for near copies."""
+"""Share of the real held-out images that are nearer to a training image than the threshold for near copies."""
 
 
-def nearest(queries: Vectors, gallery: Vectors, count: int = 1) -> tuple[Doubles, NDArray[np.int64]]:
+def nearest(queries: Vectors, gallery: Vectors, count: int = 1) -> tuple[DoubleArray, NDArray[np.int64]]:
     """The nearest vectors of `gallery`, by Euclidean distance.
 
     Args:
@@ -34,14 +35,14 @@ def nearest(queries: Vectors, gallery: Vectors, count: int = 1) -> tuple[Doubles
         GalipError: a number is not finite.
     """
     if count < 1:
-        raise InputError(f"{count} nearest pictures: 1 or more is needed")
-    check_vectors(queries, "drawn pictures")
-    check_vectors(gallery, "training pictures", dim=queries.shape[1], at_least=count)
+        raise InputError(f"{count} nearest images: 1 or more is needed")
+    check_vectors(queries, "generated images")
+    check_vectors(gallery, "training images", dim=queries.shape[1], at_least=count)
     distances, numbers = np.empty((len(queries), count)), np.empty((len(queries), count), dtype=np.int64)
-    for rows, tile in tiles(queries, "drawn pictures"):
+    for rows, tile in tiles(queries, "generated images"):
         best = np.full((len(tile), count), np.inf)
         where = np.zeros((len(tile), count), dtype=np.int64)
-        for columns, other in tiles(gallery, "training pictures", COLUMNS):
+        for columns, other in tiles(gallery, "training images", COLUMNS):
             both = np.concatenate([best, squared_distances(tile, other)], axis=1)
             found = np.broadcast_to(np.arange(columns.start, columns.stop), (len(tile), len(other)))
             chosen = np.argpartition(both, count - 1, axis=1)[:, :count]
@@ -58,25 +59,25 @@ def nearest(queries: Vectors, gallery: Vectors, count: int = 1) -> tuple[Doubles
 
 @dataclass(frozen=True)
 class Memorisation:
-    """What the distances to the nearest training picture say.
+    """What the distances to the nearest training image say.
 
     Attributes:
-        distances: of each drawn picture, [N, count], nearest first.
-        numbers: of the training pictures they are to, [N, count].
-        held_out_distances: of each real held-out picture to its nearest one, [M].
-        copies: share of the drawn pictures that are a training picture.
-        held_out_copies: the same of the held-out pictures: what the data itself repeats.
-        near_copies: share of the drawn pictures that are nearer to a training picture than all but 1 % of the held-out
-            ones are: 0.01 is expected of a model that draws what is as new as they are.
-        nearer: chance that a drawn picture is nearer to the training pictures than a held-out one, ties half: 0.5 is
-            expected, towards 1 the model copies, towards 0 it draws what is unlike any real picture (the statistic of
+        distances: of each generated image, [N, count], nearest first.
+        numbers: of the training images they are to, [N, count].
+        held_out_distances: of each real held-out image to its nearest one, [M].
+        copies: share of the generated images that are a training image.
+        held_out_copies: the same of the held-out images: what the data itself repeats.
+        near_copies: share of the generated images that are nearer to a training image than all but 1 % of the held-out
+            ones are: 0.01 is expected of a model that generates what is as new as they are.
+        nearer: chance that a generated image is nearer to the training images than a held-out one, ties half: 0.5 is
+            expected, towards 1 the model copies, towards 0 it generates what is unlike any real image (the statistic of
             Meehan et al. 2020).
-        median_ratio: median distance of the drawn pictures by that of the held-out ones; None where the latter is 0.
+        median_ratio: median distance of the generated images by that of the held-out ones; None where the latter is 0.
     """
 
-    distances: Doubles
+    distances: DoubleArray
     numbers: NDArray[np.int64]
-    held_out_distances: Doubles
+    held_out_distances: DoubleArray
     copies: Estimate
     held_out_copies: Estimate
     near_copies: Estimate
@@ -84,17 +85,17 @@ class Memorisation:
     median_ratio: float | None
 
 
-def memorisation(drawn: Vectors, held_out: Vectors, training: Vectors, count: int = 1) -> Memorisation:
-    """Compare drawn and real held-out pictures by their distance to the training pictures, in some features.
+def memorisation(generated: Vectors, held_out: Vectors, training: Vectors, count: int = 1) -> Memorisation:
+    """Compare generated and real held-out images by their distance to the training images, in some features.
 
     Args:
-        drawn, held_out, training: features [N, D], [M, D], [T, D] of one network.
-        count: nearest training pictures to name for each drawn one.
+        generated, held_out, training: features [N, D], [M, D], [T, D] of one network.
+        count: nearest training images to name for each generated one.
 
     Raises:
         InputError, GalipError: as `nearest`.
     """
-    distances, numbers = nearest(drawn, training, count)
+    distances, numbers = nearest(generated, training, count)
     beside, beside_numbers = nearest(held_out, training)
     first, held_out_distances = distances[:, 0], beside[:, 0]
     ordered = np.sort(held_out_distances)
@@ -113,6 +114,6 @@ def memorisation(drawn: Vectors, held_out: Vectors, training: Vectors, count: in
     )
 
 
-def _copied(distances: Doubles, numbers: NDArray[np.int64], training: Vectors) -> NDArray[np.bool_]:
+def _copied(distances: DoubleArray, numbers: NDArray[np.int64], training: Vectors) -> NDArray[np.bool_]:
     lengths = np.array([np.linalg.norm(np.array(training[number], dtype=np.float64)) for number in numbers])
     return distances <= COPY * lengths

@@ -1,4 +1,4 @@
-"""What can be said of a picture without a network; broken generators show here first."""
+"""What can be said of an image without a network; broken generators show here first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SATURATED, DEVIATION, HASH_HIGH, HASH_LOW = range(4)
 """Columns: share of the values that are at either end of the range; standard deviation of a channel's values, in
-[0, 1]; and the two halves of a 32-bit hash of the picture."""
+[0, 1]; and the two halves of a 32-bit hash of the image."""
 
 
 class PixelFacts:
@@ -31,12 +31,12 @@ class PixelFacts:
         """Nothing: it works where the bytes are."""
         return self
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] -> fp32 [B, 4]."""
-        flat = pictures.cpu().flatten(1)
+        flat = images.cpu().flatten(1)
         saturated = ((flat == 0) | (flat == 255)).float().mean(1)
-        # Within the channels: a picture of one colour has none, however far its red is from its blue.
-        deviation = (pictures.cpu().flatten(2).double() / 255).var(2, correction=0).mean(1).sqrt().float()
+        # Within the channels: an image of one colour has none, however far its red is from its blue.
+        deviation = (images.cpu().flatten(2).double() / 255).var(2, correction=0).mean(1).sqrt().float()
         hashes = [zlib.crc32(row.numpy().tobytes()) for row in flat]
         halves = torch.tensor([[value >> 16, value & 0xFFFF] for value in hashes], dtype=torch.float32)
         return torch.cat([torch.stack([saturated, deviation], dim=1), halves], dim=1)

@@ -1,55 +1,28 @@
-"""Features of real pictures: computed once, kept in a cache, taken from a bundle, or known by their statistics only."""
+"""What a model is measured against."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
 
-from galip.data.protocol import ImageSource
-from galip.distributed import Distributed
-from galip.evaluation.extractors.registry import FeatureExtractor
-from galip.evaluation.features import look_at_pictures
-from galip.evaluation.images import real_pictures
-from galip.evaluation.stores import FeatureStore
-from galip.utils.progress import Progress
+@dataclass(frozen=True)
+class References:
+    """What a model is measured against, and with what.
 
-
-class RealFeatures:
-    """The features of chosen pictures of a source, by network, in the cache.
-
-    They depend on the pictures, their size and the network alone, and are named by these: a second evaluation on the
-    same data finds them, an interrupted one goes on, and another process count makes no difference.
-
-    Args:
-        source: the captioned pictures.
-        records: which, in order.
-        resolution: side in pixels that they are brought to.
-        cache: the cache's folder.
+    Attributes:
+        data: captioned real images (`galip.data.open.open_source`); empty where the protocol brings its own.
+        reference: an .npz with statistics of the reference, for protocols that ask for one.
+        training: the images that the model was trained on, for the memorisation check; empty: no check.
+        prompts: prompt suites by name, or files of prompts, beside the protocol's own.
+        weights: of feature networks, by their names; missing ones are the usual ones.
+        cache: where features of real images are kept; None: `galip.model_repo.cache.cache_folder()`.
     """
 
-    def __init__(self, source: ImageSource, records: Sequence[int], resolution: int, cache: Path) -> None:
-        self.source, self.records, self.resolution = source, list(records), resolution
-        about = [source.state, self.records, resolution]
-        name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-        self.folder = cache / "evaluation" / name
-
-    def store(self, extractor: FeatureExtractor) -> FeatureStore:
-        """Where a network's features are."""
-        named = f"{extractor.name}-{extractor.digest}".rstrip("-")
-        return FeatureStore(self.folder / named, len(self.records), extractor.dim)
-
-    def compute(
-        self, extractors: Mapping[str, FeatureExtractor], processes: Distributed, progress: Progress, what: str
-    ) -> dict[str, FeatureStore]:
-        """The features in every one of `extractors`, by their names there; computed where the cache has them not."""
-        looking = {space: (extractor, self.store(extractor)) for space, extractor in extractors.items()}
-
-        def pictures(rows: range) -> Tensor:
-            return real_pictures(self.source, [self.records[row] for row in rows], self.resolution)
-
-        look_at_pictures(pictures, looking, processes, progress, what)
-        return {space: store for space, (_, store) in looking.items()}
+    data: str = ""
+    reference: Path | None = None
+    training: str = ""
+    prompts: tuple[str, ...] = ()
+    weights: Mapping[str, str] | None = None
+    cache: Path | None = None

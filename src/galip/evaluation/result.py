@@ -1,45 +1,58 @@
 """What one evaluation found: the numbers, and everything that says what they are numbers of.
 
-A result is `NAME.json`. Beside it a folder `NAME.files/` holds what is looked at rather than compared: a few pictures
-from best to worst (`samples.jsonl`), drawn pictures beside their nearest training pictures (`nearest.jsonl`), and the
-scores of every single picture (`per_picture.jsonl.gz`). A result stays valid without that folder.
+A result is `NAME.json`. Beside it a folder `NAME.files/` holds what is looked at rather than compared: a few images
+from best to worst (`samples.jsonl`), generated images beside their nearest training images (`nearest.jsonl`), and the
+scores of every single image (`per_picture.jsonl.gz`). A result stays valid without that folder.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import os
+import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from galip.errors import GalipError
-from galip.utils.atomic import write_text
+from galip.utils.atomic import write_bytes, write_text
 
 FORMAT = 1
 SAMPLES = "samples.jsonl"
 NEAREST = "nearest.jsonl"
-PER_PICTURE = "per_picture.jsonl.gz"
+PER_IMAGE = "per_picture.jsonl.gz"
+
+
+LARGEST = 1e30
+"""No metric is larger; what is cannot be plotted, and says that a file is damaged."""
+
+_MOST_BYTES = 1 << 28
+"""Of a file that is read, uncompressed: 40,000 rows of scores have a fiftieth of it."""
+
+Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class _Record(BaseModel):
     # Infinity and NaN are no JSON; a number that could not be computed is left out and gets a flag.
     # Without protected names, `model_digest` may be called what it is.
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    # An alias is the name in files, which do not change with the code's words.
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, protected_namespaces=(), populate_by_name=True, serialize_by_alias=True
+    )
 
 
 class Number(_Record):
     """One number with what is known of its error."""
 
-    value: float
-    low: float | None = Field(None, description="lower end of the interval")
-    high: float | None = Field(None, description="upper end of the interval")
-    interval: str = Field("", description='how the interval was made: "bootstrap over pictures, 95 %"')
-    count: int | None = Field(None, ge=0, description="pictures that it is over")
+    value: Finite
+    low: Finite | None = Field(None, description="lower end of the interval")
+    high: Finite | None = Field(None, description="upper end of the interval")
+    interval: str = Field("", description='how the interval was made: "bootstrap over images, 95 %"')
+    count: Count | None = Field(None, description="images that it is over")
 
 
 class Flag(_Record):
@@ -58,7 +71,7 @@ class ExtractorUsed(_Record):
 
 
 class Result(_Record):
-    """One evaluation. `metrics`, `floors` and `groups` use the same names of metrics."""
+    """One evaluation. `metrics`, `real_baseline` and `groups` use the same names of metrics."""
 
     format: int = FORMAT
     protocol: str = Field(description="registered name")
@@ -66,22 +79,24 @@ class Result(_Record):
     settings: dict[str, Any] = Field(description="the resolved protocol, as JSON values")
     model: str
     model_digest: str
-    images_seen: int | None = Field(None, ge=0, description="in training, where the model says so")
+    images_seen: Count | None = Field(None, description="in training, where the model says so")
     data: str
     data_digest: str
-    n_drawn: int = Field(ge=0)
-    n_reference: int | None = Field(None, ge=0)
+    n_generated: Count = Field(alias="n_drawn", description="N: images that are compared")
+    n_reference: Count | None = None
     metrics: dict[str, Number] = Field(default_factory=dict)
-    floors: dict[str, Number] = Field(default_factory=dict, description="real pictures measured against real ones")
+    real_baseline: dict[str, Number] = Field(
+        default_factory=dict, alias="floors", description="real images measured against real ones"
+    )
     groups: dict[str, dict[str, Number]] = Field(default_factory=dict, description="by category of the captions")
-    group_floors: dict[str, dict[str, Number]] = Field(
-        default_factory=dict, description="the same of the captions' real pictures"
+    group_real_baseline: dict[str, dict[str, Number]] = Field(
+        default_factory=dict, alias="group_floors", description="the same of the captions' real images"
     )
     extractors: dict[str, ExtractorUsed] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, str | int | float] = Field(default_factory=dict)
     seed: int
-    seconds: float = Field(ge=0)
+    seconds: Finite = Field(ge=0)
     flags: list[Flag] = Field(default_factory=list)
 
     @field_validator("settings", mode="before")
@@ -93,53 +108,76 @@ class Result(_Record):
         except TypeError as error:  # pydantic knows ValueError alone
             raise ValueError(str(error)) from error
 
+    @property
+    def n_drawn(self) -> int:
+        """Deprecated: `n_generated`."""
+        return _renamed("n_drawn", "n_generated", self.n_generated)
+
+    @property
+    def floors(self) -> dict[str, Number]:
+        """Deprecated: `real_baseline`."""
+        return _renamed("floors", "real_baseline", self.real_baseline)
+
+    @property
+    def group_floors(self) -> dict[str, dict[str, Number]]:
+        """Deprecated: `group_real_baseline`."""
+        return _renamed("group_floors", "group_real_baseline", self.group_real_baseline)
+
 
 class Sample(_Record):
-    """A row of `samples.jsonl`: a picture that is shown. Paths are relative to the folder."""
+    """A row of `samples.jsonl`: an image that is shown. Paths are relative to the folder."""
 
-    number: int = Field(ge=0, description="of the asked picture")
+    number: int = Field(ge=0, description="of the planned sample")
     caption: str
     seed: int
     group: str = Field("", description="category of the caption")
-    score: float = Field(description="the CLIP score that the pictures are ordered by")
+    score: Finite = Field(description="the CLIP score that the images are ordered by")
     rank: Literal["best", "middle", "worst"]
-    picture: str
-    real: str | None = Field(None, description="the real picture of the caption")
+    image: str = Field(alias="picture")
+    real: str | None = Field(None, description="the real image of the caption")
 
 
 class Neighbour(_Record):
-    """A training picture near a drawn one."""
+    """A training image near a generated one."""
 
-    picture: str
-    distance: float
+    image: str = Field(alias="picture")
+    distance: Finite
     name: str = Field("", description="its name in the training data")
 
 
 class NearestRow(_Record):
-    """A row of `nearest.jsonl`: a drawn picture and its nearest training pictures, the nearest first."""
+    """A row of `nearest.jsonl`: a generated image and its nearest training images, the nearest first."""
 
-    picture: str
+    image: str = Field(alias="picture")
     caption: str
     seed: int
-    distance: float
+    distance: Finite
     neighbours: list[Neighbour]
 
 
-class PictureScores(_Record):
+class ImageScores(_Record):
     """A row of `per_picture.jsonl.gz`."""
 
     number: int = Field(ge=0)
     caption: str
     seed: int
-    scores: dict[str, float]
+    scores: dict[str, Finite]
 
 
-Row = TypeVar("Row", Sample, NearestRow, PictureScores)
+Row = TypeVar("Row", Sample, NearestRow, ImageScores)
 
 
 def files_of(path: Path) -> Path:
     """The folder beside a result: `out/result.json` has `out/result.files`."""
     return path.with_suffix(".files")
+
+
+_Value = TypeVar("_Value")
+
+
+def _renamed(old: str, new: str, value: _Value) -> _Value:
+    warnings.warn(f"Result.{old} is now Result.{new}; the old name goes with the next release", DeprecationWarning, 3)
+    return value
 
 
 def write_result(path: Path, result: Result) -> None:
@@ -164,12 +202,12 @@ def read_result(path: Path) -> Result:
         GalipError: there is no such file, it is damaged or no result, or another version of its format.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = _parsed(_read(path).decode("utf-8"))
     except FileNotFoundError as error:
         raise GalipError(f"{path}: there is no such file; name a result that galip evaluate wrote") from error
     except OSError as error:
         raise GalipError(f"{path}: cannot be read ({error.strerror}); name a file written by galip evaluate") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise GalipError(f"{path}: not whole, or no JSON ({_in_one_line(error)}); evaluate the model again") from error
     if not isinstance(tree, dict) or "format" not in tree or "protocol" not in tree:
         raise GalipError(f"{path}: no result of galip evaluate (it has no format and protocol); name one that is")
@@ -181,7 +219,7 @@ def read_result(path: Path) -> Result:
     return _validated(Result, tree, str(path))
 
 
-def write_rows(path: Path, rows: Iterable[Sample | NearestRow | PictureScores]) -> None:
+def write_rows(path: Path, rows: Iterable[Sample | NearestRow | ImageScores]) -> None:
     """Write rows as JSON lines, one a line, all of them or nothing; compressed if the name ends in `.gz`.
 
     Raises:
@@ -190,10 +228,9 @@ def write_rows(path: Path, rows: Iterable[Sample | NearestRow | PictureScores]) 
     lines = "".join(json.dumps(row.model_dump(mode="json"), ensure_ascii=False) + "\n" for row in rows)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".gz":
-            _write_compressed(path, lines)
-        else:
-            write_text(path, lines)
+        content = lines.encode("utf-8")
+        # mtime 0: equal rows give equal bytes.
+        write_bytes(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     except OSError as error:
         raise GalipError(f"{path}: cannot be written ({error.strerror}); name another file") from error
 
@@ -203,17 +240,16 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
 
     Args:
         path: the file.
-        kind: what a row is: `Sample`, `NearestRow` or `PictureScores`.
+        kind: what a row is: `Sample`, `NearestRow` or `ImageScores`.
 
     Raises:
         GalipError: the file is damaged; the message names the line.
     """
     try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+        text = _read(path).decode("utf-8")
     except FileNotFoundError:
         return []
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise GalipError(f"{path}: cannot be read ({_in_one_line(error)}); evaluate the model again") from error
     rows = []
     # Not splitlines(): a caption may hold a line separator that JSON leaves as it is.
@@ -221,8 +257,8 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+            row = _parsed(line)
+        except ValueError as error:
             raise GalipError(f"{path}, line {number}: no JSON; evaluate the model again") from error
         rows.append(_validated(kind, row, f"{path}, line {number}"))
     return rows
@@ -240,14 +276,21 @@ def _validated(kind: type[_Kind], tree: Any, where: str) -> _Kind:
         raise GalipError(f"{where}: damaged, {name}: {problem['msg']}; evaluate the model again") from error
 
 
-def _write_compressed(path: Path, text: str) -> None:
-    # mtime 0: equal rows give equal bytes.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+def _read(path: Path) -> bytes:
+    """A file's bytes, uncompressed; no more of them than any result has."""
+    with path.open("rb") as file:
+        content = (gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file).read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"more than {_MOST_BYTES >> 20} MB")
+    return content
+
+
+def _parsed(text: str) -> Any:
+    """JSON of any kind, or ValueError: Python also knows nesting that is too deep and numbers that are too long."""
     try:
-        unfinished.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def _in_one_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""`evaluate`: from a user's words for a model, pictures and a protocol to a result."""
+"""`evaluate`: from a user's words for a model, images and a protocol to a result."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from typing import Any
 from galip.data.protocol import ImageSource
 from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
-from galip.evaluation.evaluation import COMPARING, Against, Evaluation, open_pictures
-from galip.evaluation.images import Drawn, DrawnByModel, DrawnPictures
-from galip.evaluation.protocols import METRICS, Protocol, get_protocol
+from galip.evaluation.evaluated import Evaluated, EvaluatedImages, EvaluatedModel, digest_of_export
+from galip.evaluation.evaluation import Evaluation
+from galip.evaluation.images import open_images
+from galip.evaluation.metrics.registry import METRICS
+from galip.evaluation.protocols import Protocol, get_protocol
+from galip.evaluation.protocols.effects import check_effects
+from galip.evaluation.protocols.schema import by_field_name
+from galip.evaluation.references import References
 from galip.evaluation.result import Result
 from galip.generation.load import load
-from galip.generation.onnx_backend import EnginePipeline
+from galip.generation.pipeline import TextToImage
 from galip.generation.select import AUTO, WITHOUT_TORCH, check_engine, check_fits, engine_for, require_engine
 from galip.model_repo.describe import describe
 from galip.model_repo.export_folder import is_export
 from galip.model_repo.format import INDEX
 from galip.model_repo.index import check_model_folder
 from galip.model_repo.resolve import bundled_models, fetch
-from galip.torch_backend.pipeline import GALIPPipeline
 from galip.utils.progress import Progress
 
 
-def drawn_by(
+def open_model(
     model: str | Path,
     *,
     device: Any = None,
@@ -33,51 +37,49 @@ def drawn_by(
     batch_size: int = 16,
     truncation: float = 1.0,
     engine: str | None = None,
-) -> DrawnByModel:
+) -> EvaluatedModel:
     """A model as `Evaluation.run` takes it, in fp32 unless `dtype` says otherwise.
 
-    Arguments and errors as for `galip.load`, but for `engine`: None means torch for a model folder, whose pictures are
-    then the same on any hardware. OpenVINO and ONNX Runtime draw on the CPU, whatever `device` is.
+    Arguments and errors as for `galip.load`, but for `engine`: None means torch for a model folder, whose images are
+    then the same on any hardware. OpenVINO and ONNX Runtime generate on the CPU, whatever `device` is.
     """
     folder = fetch(model)
     how: dict[str, Any] = {"batch_size": batch_size, "truncation": truncation}
     if is_export(folder):
-        exported = load(model, engine=engine)
-        assert isinstance(exported, EnginePipeline)
-        return DrawnByModel(None, str(model), painter=exported, **how)
-    painter = None
+        return EvaluatedModel(load(model, engine=engine), str(model), None, digest=digest_of_export(folder), **how)
+    networks = load(
+        model, device=device, dtype=dtype or "float32", engine="compile" if engine == "compile" else "torch"
+    )
+    pipe: TextToImage = networks
     if engine in (AUTO, *WITHOUT_TORCH):
-        loaded = load(model, engine=engine, device=device if engine == AUTO else None)
-        painter = loaded if isinstance(loaded, EnginePipeline) else None
-        engine = "torch"
-    pipe = load(model, device=device, dtype=dtype or "float32", engine=engine or "torch")
-    assert isinstance(pipe, GALIPPipeline)
+        chosen = load(model, engine=engine, device=device if engine == AUTO else None)
+        pipe = networks if chosen.backend.name == "torch" else chosen  # which `dtype` and `device` are for
     seen = describe(folder).training.get("images")
-    images = int(seen) if isinstance(seen, int | float) else None
-    return DrawnByModel(pipe, str(model), images, painter=painter, engine=engine or "torch", **how)
+    images_seen = int(seen) if isinstance(seen, int | float) else None
+    return EvaluatedModel(pipe, str(model), networks, images_seen=images_seen, **how)
 
 
 def evaluate(
     model: str | Path,
     protocol: Protocol | str = "custom",
-    against: Against = Against(),  # noqa: B008 (frozen)
+    references: References = References(),  # noqa: B008 (frozen)
     *,
     out: Path | None = None,
     batch_size: int = 16,
     engine: str | None = None,
-    processes: Distributed | None = None,
+    distributed: Distributed | None = None,
     progress: Progress | None = None,
 ) -> Result | None:
-    """Evaluate a model, or pictures that were drawn earlier.
+    """Evaluate a model, or images that were generated earlier.
 
     Args:
-        model: what `galip.load` takes; or captioned pictures (a folder or shards), which are taken for drawn ones.
+        model: what `galip.load` takes; or captioned images (a folder or shards), which are taken for generated ones.
         protocol: a registered name, or a protocol.
-        against: data and networks.
+        references: data and networks.
         out: where the result is written, a `.json`; None: nowhere.
-        batch_size: pictures drawn at once; it changes speed and memory, no number.
-        engine: what draws, as for `drawn_by`.
-        processes: those that share the work; None: this one.
+        batch_size: images generated at once; it changes speed and memory, no number.
+        engine: what generates, as for `open_model`.
+        distributed: the processes that share the work; None: this one.
         progress: told what is done.
 
     Returns:
@@ -86,28 +88,28 @@ def evaluate(
     Raises:
         InputError, GalipError: as `Evaluation`, its `run`, and `galip.load`.
     """
-    rules = resolved(get_protocol(protocol), against, {}) if isinstance(protocol, str) else protocol
+    rules = resolved(get_protocol(protocol), references, {}) if isinstance(protocol, str) else protocol
     if out is not None and out.suffix != ".json":
         raise InputError(f"{out}: a result is a .json file; name it so")
-    source = _drawn_earlier(model) if is_pictures(model) else None
-    if source is None:
-        _check_drawable(fetch(model), engine)  # a wrong name must not cost what the networks cost
+    given = _open_given_images(model) if is_image_set(model) else None
+    if given is None:
+        _check_can_generate(fetch(model), engine)  # a wrong name must not cost what the networks cost
     elif engine is not None:
-        raise InputError(f"engine {engine}: nothing is drawn, the pictures in {model} are there; leave it out")
+        raise InputError(f"engine {engine}: nothing is generated, the images in {model} are there; leave it out")
     elif isinstance(protocol, str) and rules.name == "custom":
-        drawable = [name for name in rules.metrics if METRICS[name].kind != "diversity"]  # one picture a caption
-        rules = rules.changed(metrics=drawable)
-    evaluation = Evaluation(rules, against, processes, progress)
-    drawn: Drawn
-    if source is not None:
-        drawn = DrawnPictures(source, str(model), rules.resolution or _side_of(source))
+        # There is one image of each caption.
+        rules = rules.changed(metrics=[name for name in rules.metrics if not METRICS[name].family.several_seeds])
+    evaluation = Evaluation(rules, references, distributed, progress)
+    evaluated: Evaluated
+    if given is not None:
+        evaluated = EvaluatedImages(given, str(model), rules.resolution or _side_of(given))
     else:
-        device = evaluation.processes.device
-        drawn = drawn_by(model, device=device, batch_size=batch_size, truncation=rules.truncation, engine=engine)
-    return evaluation.run(drawn, out)
+        device = evaluation.distributed.device
+        evaluated = open_model(model, device=device, batch_size=batch_size, truncation=rules.truncation, engine=engine)
+    return evaluation.run(evaluated, out)
 
 
-def _check_drawable(folder: Path, engine: str | None) -> None:
+def _check_can_generate(folder: Path, engine: str | None) -> None:
     check_engine(engine)
     if is_export(folder):
         check_fits(folder, engine_for(folder, engine))
@@ -115,53 +117,63 @@ def _check_drawable(folder: Path, engine: str | None) -> None:
         require_engine(engine)
 
 
-def is_pictures(model: str | Path) -> bool:
-    """Whether a user's word for a model means pictures that were drawn earlier."""
+def is_image_set(model: str | Path) -> bool:
+    """Whether a user's word for a model means images that were generated earlier."""
     if str(model) in bundled_models():
         return False
     path = Path(model)
     return path.suffix == ".tar" or (path.is_dir() and not (path / INDEX).exists() and not is_export(path))
 
 
-def _drawn_earlier(model: str | Path) -> ImageSource:
+def _open_given_images(model: str | Path) -> ImageSource:
     try:
-        return open_pictures(str(model), "drawn pictures")
+        return open_images(str(model), "generated images")
     except GalipError as error:
         if not Path(model).is_dir():
             raise
         try:
             check_model_folder(Path(model))
         except GalipError as why:
-            raise GalipError(f"{why}. Nor are there pictures drawn earlier: {error}") from error
+            raise GalipError(f"{why}. Nor are there images generated earlier: {error}") from error
         raise
 
 
 def _side_of(source: ImageSource) -> int:
-    picture, _ = source.read(0)
-    return min(picture.size)
+    image, _ = source.read(0)
+    return min(image.size)
 
 
-def resolved(protocol: Protocol, against: Against, changes: Mapping[str, Any], metrics: Sequence[str] = ()) -> Protocol:
+def resolved(
+    protocol: Protocol, references: References, changes: Mapping[str, Any], metrics: Sequence[str] = ()
+) -> Protocol:
     """A protocol with a user's wishes: only `custom` may be changed, but metrics may be chosen for any.
 
-    `custom` looks at what it is given: with a file of statistics it compares with these, and without data it draws the
-    prompts alone.
+    `custom` looks at what it is given: with a file of statistics it compares with these, and without data it generates
+    the prompts alone.
+
+    Args:
+        protocol: a registered one.
+        references: what is given.
+        changes: values of its fields.
+        metrics: names of metrics; none: the protocol's own.
 
     Raises:
-        InputError: a named protocol would not be what its name says, or a value is out of range.
+        InputError: a named protocol would not be what its name says, a value is out of range, or a setting would do
+            nothing.
     """
+    changes = by_field_name(changes)
     wanted = dict(changes)
     if protocol.name == "custom":
-        if against.reference is not None:
+        if references.reference is not None:
             wanted["reference"] = "statistics"
-        if not against.data and against.prompts:
+        if not references.data and references.prompts:
             wanted |= {"captions": "prompts"}
-            if against.reference is None:
+            if references.reference is None:
                 wanted |= {"reference": "none"}
-                metrics = metrics or [name for name in protocol.metrics if METRICS[name].kind not in COMPARING]
-        if against.reference is not None and not metrics:
+                metrics = metrics or [name for name in protocol.metrics if not METRICS[name].family.compares]
+        if references.reference is not None and not metrics:
             # The usual kind of statistics, and what needs none.
-            metrics = [name for name in protocol.metrics if name == "fid" or METRICS[name].kind not in COMPARING]
+            metrics = [name for name in protocol.metrics if name == "fid" or not METRICS[name].family.compares]
     elif wanted:
         raise InputError(
             f"protocol {protocol.name} fixes {', '.join(wanted)}: its numbers would not be comparable; use --protocol "
@@ -169,4 +181,6 @@ def resolved(protocol: Protocol, against: Against, changes: Mapping[str, Any], m
         )
     if metrics:
         wanted["metrics"] = tuple(metrics)
-    return protocol.changed(**wanted) if wanted else protocol
+    changed = protocol.changed(**wanted) if wanted else protocol
+    check_effects(changed, changes)
+    return changed

@@ -1,13 +1,12 @@
 """Features on the disk, block by block: what is done stays done, whoever did it, and nothing is held in memory.
 
-A block is 64 pictures, always the same ones. It is the unit of work, of resuming and of dealing out to processes; so a
+A block is 64 images, always the same ones. It is the unit of work, of resuming and of dealing out to processes; so a
 network sees the same batches whatever the caller's batch size and number of processes are, and its features are the
 same.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -17,21 +16,22 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from galip.errors import GalipError
+from galip.utils.atomic import atomic_file
 
 BLOCK = 64
-"""Pictures in a block; the last one of a set has fewer."""
+"""Images in a block; the last one of a set has fewer."""
 
 _WHOLE = "features.npy"
 
 
 class FeatureStore:
-    """The features of N pictures in one space, in a folder of their own.
+    """The features of N images in one space, in a folder of their own.
 
     Several processes may fill one store; each block is written under a temporary name first.
 
     Args:
         folder: made when the first block is saved.
-        count: pictures (N).
+        count: images (N).
         dim: numbers of each.
     """
 
@@ -40,11 +40,11 @@ class FeatureStore:
 
     @property
     def blocks(self) -> int:
-        """How many blocks N pictures make."""
+        """How many blocks N images make."""
         return -(-self.count // BLOCK)
 
     def rows(self, block: int) -> range:
-        """The pictures of a block."""
+        """The images of a block."""
         return range(block * BLOCK, min((block + 1) * BLOCK, self.count))
 
     def missing(self) -> list[int]:
@@ -59,9 +59,8 @@ class FeatureStore:
         assert features.shape == (len(self.rows(block)), self.dim), (features.shape, self.dim)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            unfinished = self.folder / f".{block:06d}.{os.getpid()}.part"
-            save_file({"features": np.ascontiguousarray(features, dtype=np.float32)}, unfinished)
-            unfinished.replace(self._path(block))
+            with atomic_file(self._path(block)) as unfinished:
+                save_file({"features": np.ascontiguousarray(features, dtype=np.float32)}, unfinished)
         except OSError as error:
             raise GalipError(f"{self.folder}: features cannot be written ({error.strerror or error})") from error
 
@@ -91,20 +90,17 @@ class FeatureStore:
         return features
 
     def _assemble(self, path: Path) -> None:
-        unfinished = path.with_name(f".whole.{os.getpid()}.part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            whole = np.lib.format.open_memmap(unfinished, "w+", np.float32, (self.count, self.dim))
-            for block in range(self.blocks):
-                rows = self.rows(block)
-                whole[rows.start : rows.stop] = self._load(block)
-            whole.flush()
-            del whole
-            unfinished.replace(path)
+            with atomic_file(path) as unfinished:
+                whole = np.lib.format.open_memmap(unfinished, "w+", np.float32, (self.count, self.dim))
+                for block in range(self.blocks):
+                    rows = self.rows(block)
+                    whole[rows.start : rows.stop] = self._load(block)
+                whole.flush()
+                del whole
         except OSError as error:
             raise GalipError(f"{self.folder}: features cannot be written ({error.strerror or error})") from error
-        finally:
-            unfinished.unlink(missing_ok=True)
         for block in range(self.blocks):
             self._path(block).unlink(missing_ok=True)
 

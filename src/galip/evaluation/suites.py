@@ -25,7 +25,7 @@ _BUNDLED = Path(__file__).with_name("suites")
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is to be drawn, cleaned as captions are, and the category under which its score is reported."""
+    """What is to be generated, cleaned as captions are, and the category under which its score is reported."""
 
     text: str
     category: str

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galip.errors import GalipError, InputError
+from galip.utils.arrays import DoubleArray
 
 Vectors: TypeAlias = NDArray[np.floating[Any]]
-"""One row a picture, [N, D]; it may lie in a file (`numpy.memmap`)."""
-
-Doubles: TypeAlias = NDArray[np.float64]
+"""One row an image, [N, D]; it may lie in a file (`numpy.memmap`)."""
 
 ROWS, COLUMNS = 1024, 4096
 """Vectors on the two sides of a tile of pairs: with D = 2048 such a tile and all that it needs take about 150 MB."""
@@ -35,16 +34,14 @@ def check_vectors(vectors: Vectors, what: str, dim: int | None = None, at_least:
         InputError: it is not [N, D] of floats, of another D, or has too few rows.
     """
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
-        raise InputError(
-            f"{what}: {vectors.dtype} of shape {list(vectors.shape)}; floats [pictures, numbers] are needed"
-        )
+        raise InputError(f"{what}: {vectors.dtype} of shape {list(vectors.shape)}; floats [images, numbers] are needed")
     if dim is not None and vectors.shape[1] != dim:
         raise InputError(f"{what}: vectors of {vectors.shape[1]} numbers, where the others have {dim}")
     if len(vectors) < at_least:
-        raise InputError(f"{what}: {len(vectors)} pictures; at least {at_least} are needed")
+        raise InputError(f"{what}: {len(vectors)} images; at least {at_least} are needed")
 
 
-def tiles(vectors: Vectors, what: str, rows: int = ROWS, start: int = 0) -> Iterator[tuple[slice, Doubles]]:
+def tiles(vectors: Vectors, what: str, rows: int = ROWS, start: int = 0) -> Iterator[tuple[slice, DoubleArray]]:
     """The set from row `start` on in parts, in order: which rows, and a float64 copy of them.
 
     Raises:
@@ -57,7 +54,7 @@ def tiles(vectors: Vectors, what: str, rows: int = ROWS, start: int = 0) -> Iter
         if bad.any():
             number = first + int(bad.argmax())
             raise GalipError(
-                f"{what}: the features of picture {number} are not finite; the network or its input is broken"
+                f"{what}: the features of image {number} are not finite; the network or its input is broken"
             )
         yield part, tile
 
@@ -68,7 +65,7 @@ def check_finite(vectors: Vectors, what: str) -> None:
         pass
 
 
-def unit(tile: Doubles, what: str) -> Doubles:
+def unit(tile: DoubleArray, what: str) -> DoubleArray:
     """Vectors [N, D] scaled to length 1.
 
     Raises:
@@ -80,7 +77,7 @@ def unit(tile: Doubles, what: str) -> Doubles:
     return tile / length
 
 
-def squared_distances(a: Doubles, b: Doubles) -> Doubles:
+def squared_distances(a: DoubleArray, b: DoubleArray) -> DoubleArray:
     """Squared Euclidean distances [N, M] of [N, D] and [M, D]; exactly 0 between equal vectors."""
     scale = np.square(a).sum(1)[:, None] + np.square(b).sum(1)
     distances = scale - 2 * (a @ b.T)

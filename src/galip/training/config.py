@@ -15,7 +15,7 @@ import yaml
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from galip.errors import GalipError, InputError
-from galip.evaluation.protocols import METRICS, numbers_of
+from galip.evaluation.metrics.registry import METRICS, numbers_of
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
-from galip.evaluation.evaluation import Against, Evaluation
-from galip.evaluation.images import DrawnByModel
-from galip.evaluation.protocols import METRICS, get_protocol
+from galip.evaluation.evaluated import EvaluatedModel
+from galip.evaluation.evaluation import Evaluation
+from galip.evaluation.metrics.registry import METRICS, meaning_of
+from galip.evaluation.protocols import get_protocol
+from galip.evaluation.references import References
 from galip.generation.noise import noise
 from galip.models.generator import MateGenerator
 from galip.torch_backend.pipeline import GALIPPipeline
@@ -94,12 +96,12 @@ class RunEvaluation:
     def __init__(self, config: TrainConfig, networks: Networks, processes: Distributed, folder: Path) -> None:
         options = config.evaluation
         self.name, self.networks, self.processes, self.folder = config.name, networks, processes, folder
-        rules = get_protocol("custom").changed(metrics=options.metrics, pictures=options.pictures)
+        rules = get_protocol("custom").changed(metrics=options.metrics, images=options.pictures)
         if networks.t5 is not None and any(METRICS[name].space in ("own", "released") for name in options.metrics):
             raise InputError("evaluation.metrics: a model that is conditioned by a T5 has no CLIP score of its own")
         source = options.source or config.data.source
         try:
-            self.evaluation = Evaluation(rules, Against(data=source, weights=options.weights), processes)
+            self.evaluation = Evaluation(rules, References(data=source, weights=options.weights), processes)
         except GalipError as error:
             raise type(error)(f"evaluation.metrics, on evaluation.source {source}: {error}") from error
 
@@ -113,7 +115,7 @@ class RunEvaluation:
         scale = None if networks.t5 is None else networks.t5.scale
         pipe = GALIPPipeline(*text, networks.vision.model, average, text_scale=scale)
         pipe.set_progress_bar_config(disable=True)
-        drawn = DrawnByModel(pipe, self.name, images, batch_size=_AT_ONCE)
+        drawn = EvaluatedModel(pipe, self.name, pipe, images_seen=images, batch_size=_AT_ONCE)
         result = self.evaluation.run(drawn, self.folder / f"images-{images:09d}.json", replace=True)
 
         def numbers() -> dict[str, float]:
@@ -128,5 +130,4 @@ class RunEvaluation:
 
 def better(metric: str, value: float, best: float) -> bool:
     """Whether `value` of a score is better than `best`."""
-    known = METRICS.get(metric)
-    return value < best if known is not None and known.lower_is_better else value > best
+    return value < best if meaning_of(metric).better == "lower" else value > best

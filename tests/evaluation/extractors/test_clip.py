@@ -44,7 +44,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.randint(0, 256, (3, 3, 50, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -52,18 +52,18 @@ def normalised(x: Tensor) -> Tensor:
     return (x - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
 
 
-def test_image_vectors_are_transformers_own(clip_folder: Path, pictures: Tensor) -> None:
+def test_image_vectors_are_transformers_own(clip_folder: Path, images: Tensor) -> None:
     extractor = open_extractor("clip", str(clip_folder))
     assert (extractor.name, extractor.dim, extractor.takes) == ("clip", parts.COND_DIM, "uint8")
     assert extractor.weights == str(clip_folder)
 
-    x = F.interpolate(pictures.float() / 255, size=(32, 32), mode="bicubic", antialias=True)
+    x = F.interpolate(images.float() / 255, size=(32, 32), mode="bicubic", antialias=True)
     with torch.no_grad():
         expected = tiny.pipeline().vision_encoder(pixel_values=normalised(x)).image_embeds
-    torch.testing.assert_close(extractor(pictures), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(extractor(images), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_released_input_is_doubly_mapped_nearest_and_never_quantised(clip_folder: Path, pictures: Tensor) -> None:
+def test_released_input_is_doubly_mapped_nearest_and_never_quantised(clip_folder: Path, images: Tensor) -> None:
     extractor = open_extractor("clip-released", str(clip_folder))
     assert (extractor.name, extractor.takes) == ("clip-released", "float")
 
@@ -72,7 +72,7 @@ def test_released_input_is_doubly_mapped_nearest_and_never_quantised(clip_folder
     with torch.no_grad():
         expected = tiny.pipeline().vision_encoder(pixel_values=normalised(x / 2 + 0.5)).image_embeds
     torch.testing.assert_close(extractor(floats), expected, rtol=1e-4, atol=1e-5)
-    assert extractor(pictures).shape == (3, parts.COND_DIM)
+    assert extractor(images).shape == (3, parts.COND_DIM)
 
 
 def test_text_vectors_are_transformers_own(clip_folder: Path) -> None:
@@ -95,9 +95,9 @@ def test_autocast_does_not_reach_the_text_encoder(clip_folder: Path) -> None:
         assert torch.equal(extractor.encode_text(["a sleepy cat"]), alone)
 
 
-def test_a_row_does_not_depend_on_the_others(clip_folder: Path, pictures: Tensor) -> None:
+def test_a_row_does_not_depend_on_the_others(clip_folder: Path, images: Tensor) -> None:
     extractor = CLIPExtractor.open(str(clip_folder))
-    torch.testing.assert_close(extractor(pictures)[1:2], extractor(pictures[1:2]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(extractor(images)[1:2], extractor(images[1:2]), rtol=1e-4, atol=1e-5)
 
 
 def test_the_loss_s_own_clip_is_known_again(clip_folder: Path, model_folder: Path) -> None:

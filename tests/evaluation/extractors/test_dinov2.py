@@ -35,26 +35,26 @@ def folder(network: Dinov2Model, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.randint(0, 256, (2, 3, 300, 300), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_features_are_the_normalised_class_token(folder: Path, network: Dinov2Model, pictures: Tensor) -> None:
+def test_features_are_the_normalised_class_token(folder: Path, network: Dinov2Model, images: Tensor) -> None:
     extractor = open_extractor("dinov2", str(folder))
     assert (extractor.name, extractor.dim, extractor.takes) == ("dinov2", 32, "uint8")
     assert (extractor.weights, extractor.digest) == (str(folder), digest_of(network))
 
-    x = F.interpolate(pictures.float() / 255, size=(224, 224), mode="bicubic", antialias=True)
+    x = F.interpolate(images.float() / 255, size=(224, 224), mode="bicubic", antialias=True)
     x = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     with torch.no_grad():
         expected = network(pixel_values=x).pooler_output
-    torch.testing.assert_close(extractor(pictures), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(extractor(images), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("side", [32, 224, 256])
-def test_rows_of_any_size_do_not_depend_on_each_other(folder: Path, pictures: Tensor, side: int) -> None:
+def test_rows_of_any_size_do_not_depend_on_each_other(folder: Path, images: Tensor, side: int) -> None:
     extractor = open_extractor("dinov2", str(folder))
-    shown = pictures[:, :, :side, :side]
+    shown = images[:, :, :side, :side]
     torch.testing.assert_close(extractor(shown)[1:], extractor(shown[1:]), rtol=1e-4, atol=1e-5)
 
 

@@ -25,7 +25,7 @@ def extractor(file: Path) -> InceptionExtractor:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.randint(0, 256, (3, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -34,18 +34,18 @@ def test_it_says_what_it_is(extractor: InceptionExtractor, file: Path) -> None:
     assert extractor.weights == str(file)
 
 
-def test_features_are_torch_fidelitys_own(extractor: InceptionExtractor, file: Path, pictures: Tensor) -> None:
+def test_features_are_torch_fidelitys_own(extractor: InceptionExtractor, file: Path, images: Tensor) -> None:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    theirs = FeatureExtractorInceptionV3("theirs", ["2048"], feature_extractor_weights_path=str(file))(pictures)[0]
-    ours = extractor(pictures)
+    theirs = FeatureExtractorInceptionV3("theirs", ["2048"], feature_extractor_weights_path=str(file))(images)[0]
+    ours = extractor(images)
     assert torch.equal(ours, theirs)
-    assert (ours[0] - ours[1]).abs().max() > 0.01 * ours.abs().max()  # random weights that do mind the picture
+    assert (ours[0] - ours[1]).abs().max() > 0.01 * ours.abs().max()  # random weights that do mind the image
 
 
-def test_a_row_does_not_depend_on_the_others(extractor: InceptionExtractor, pictures: Tensor) -> None:
-    whole = extractor(pictures[:2])
-    other = extractor(pictures[1:])
+def test_a_row_does_not_depend_on_the_others(extractor: InceptionExtractor, images: Tensor) -> None:
+    whole = extractor(images[:2])
+    other = extractor(images[1:])
     torch.testing.assert_close(whole[1], other[0], rtol=1e-4, atol=1e-5)
 
 

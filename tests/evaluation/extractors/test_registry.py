@@ -30,8 +30,8 @@ class Means(FrozenExtractor):
         nn.init.zeros_(network.bias)
         super().__init__("means", "means.pth", network, 2, takes)
 
-    def features(self, pictures: Tensor) -> Tensor:
-        vectors: Tensor = self.network(unit_range(pictures).mean((2, 3)))
+    def features(self, images: Tensor) -> Tensor:
+        vectors: Tensor = self.network(unit_range(images).mean((2, 3)))
         return vectors
 
 
@@ -49,19 +49,19 @@ def test_an_extractor_gives_frozen_fp32_rows_without_gradient() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 1, 8, 8), (2, 3, 8, 9), (2, 8, 8, 3)])
-def test_what_is_no_batch_of_square_rgb_pictures_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="means: pictures have shape"):
+def test_what_is_no_batch_of_square_rgb_images_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="means: images have shape"):
         Means()(uint8(*shape))
 
 
-def test_unquantised_pictures_are_for_protocols_that_ask_for_them() -> None:
-    pictures = torch.rand(2, 3, 8, 8)
+def test_unquantised_images_are_for_protocols_that_ask_for_them() -> None:
+    images = torch.rand(2, 3, 8, 8)
     with pytest.raises(InputError, match="float32; give uint8$"):
-        Means("uint8")(pictures)
-    assert Means("float")(pictures).shape == (2, 2)
+        Means("uint8")(images)
+    assert Means("float")(images).shape == (2, 2)
     assert Means("float")(uint8(2, 3, 8, 8)).shape == (2, 2)
     with pytest.raises(InputError, match="int64; give uint8 or floats"):
-        Means("float")(pictures.long())
+        Means("float")(images.long())
 
 
 def test_the_unit_range_clamps_floats_and_divides_bytes() -> None:
@@ -76,10 +76,10 @@ def test_broken_weights_are_refused() -> None:
 
 
 def test_autocast_around_an_extractor_does_not_reach_it() -> None:
-    pictures, extractor = uint8(4, 3, 8, 8), Means()
-    alone = extractor(pictures)
+    images, extractor = uint8(4, 3, 8, 8), Means()
+    alone = extractor(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(extractor(pictures), alone)
+        assert torch.equal(extractor(images), alone)
 
 
 def test_shortcuts_of_fp32_are_off_inside_and_as_before_outside() -> None:

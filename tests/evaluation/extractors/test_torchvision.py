@@ -47,18 +47,18 @@ def test_features_are_what_the_released_protocol_says(extractor: TorchvisionInce
     assert (extractor.name, extractor.dim, extractor.takes) == ("inception-torchvision", 2048, "float")
     assert extractor.weights == str(file)
 
-    pictures = smooth(500) * 1.5 - 0.2  # partly outside, and larger than 299 px, where antialiasing would show
-    x = F.interpolate(pictures.clamp(0, 1), size=(299, 299), mode="bilinear", antialias=False)
+    images = smooth(500) * 1.5 - 0.2  # partly outside, and larger than 299 px, where antialiasing would show
+    x = F.interpolate(images.clamp(0, 1), size=(299, 299), mode="bilinear", antialias=False)
     # From [0, 1] as if an ImageNet normalisation had gone before: x * std + mean, then to [-1, 1].
     std, mean = torch.tensor([0.229, 0.224, 0.225]), torch.tensor([0.485, 0.456, 0.406])
     expected = pooled(file, (x * std[:, None, None] + mean[:, None, None]) * 2 - 1)
-    torch.testing.assert_close(extractor(pictures), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(extractor(images), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_bytes_are_real_pictures_and_floats_are_not_quantised(extractor: TorchvisionInceptionExtractor) -> None:
-    pictures = smooth(32)
-    bytes_ = (pictures * 255).round().to(torch.uint8)
-    rounded, fine = extractor(torch.cat([bytes_.float() / 255, pictures]))
+def test_bytes_are_real_images_and_floats_are_not_quantised(extractor: TorchvisionInceptionExtractor) -> None:
+    images = smooth(32)
+    bytes_ = (images * 255).round().to(torch.uint8)
+    rounded, fine = extractor(torch.cat([bytes_.float() / 255, images]))
     noise = (extractor(bytes_)[0] - rounded).abs().max()
     assert noise < 1e-5 and (rounded - fine).abs().max() > 3e-5
 

@@ -38,9 +38,9 @@ def processor(**inputs: object) -> dict[str, torch.Tensor]:
 
 
 def torchmetrics_score(images: np.ndarray, texts: np.ndarray) -> float:
-    pictures = torch.zeros(len(images), 3, 2, 2)
+    pixels = torch.zeros(len(images), 3, 2, 2)
     model = GivenVectors(images, texts)
-    return float(torchmetrics_clip_score(pictures, ["a"] * len(images), lambda: (model, processor)))
+    return float(torchmetrics_clip_score(pixels, ["a"] * len(images), lambda: (model, processor)))
 
 
 def test_torchmetrics_gets_the_same() -> None:
@@ -60,7 +60,7 @@ def test_cosines() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(InputError, match="3 pictures and 2 captions"):
+    with pytest.raises(InputError, match="3 images and 2 captions"):
         clip_score(noise(3, 4), noise(2, 4))
     with pytest.raises(InputError, match="captions: vectors of 5 numbers, where the others have 4"):
         clip_score(noise(3, 4), noise(3, 5))

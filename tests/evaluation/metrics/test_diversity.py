@@ -1,4 +1,4 @@
-"""Diversity: distances within groups, and relative to real pictures."""
+"""Diversity: distances within groups, and relative to real images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_what_is_refused() -> None:
         mean_pairwise(SQUARE)
     with pytest.raises(InputError, match="2 members or more"):
         diversity(SQUARE[:, None])
-    with pytest.raises(InputError, match="2 groups of drawn and 1 of real pictures"):
+    with pytest.raises(InputError, match="2 groups of generated and 1 of real images"):
         diversity(np.stack([SQUARE, SQUARE]), SQUARE[None])
     with pytest.raises(GalipError, match="a ratio to 0"):
         diversity(SQUARE[None], np.zeros((1, 3, 2)))

@@ -44,8 +44,8 @@ def test_identical_sets_are_at_distance_0() -> None:
         assert frechet_from(whole, merged) < 1e-12 * whole.covariance.trace() + 1e-9
 
 
-def test_fewer_pictures_than_numbers() -> None:
-    # In 300 numbers, 40 pictures span 39 directions: the same in coordinates of the space that all 80 of them span.
+def test_fewer_images_than_numbers() -> None:
+    # In 300 numbers, 40 images span 39 directions: the same in coordinates of the space that all 80 of them span.
     first, second = features(40, 300), features(40, 300, seed=1)
     basis = np.linalg.svd(np.concatenate([first, second]), full_matrices=False)[2].T
     expected = distance(first @ basis, second @ basis)
@@ -86,9 +86,9 @@ def test_the_interval_is_as_wide_as_repetitions_say() -> None:
     reference = Moments.of(features(2000, seed=99, shape=1))
     estimates = []
     for seed in range(60):
-        drawn = features(400, seed=seed)
-        estimate = frechet_interval([Moments.of(drawn[start::20]) for start in range(20)], reference)
-        assert estimate.value == pytest.approx(frechet_from(Moments.of(drawn), reference), rel=1e-9)
+        generated = features(400, seed=seed)
+        estimate = frechet_interval([Moments.of(generated[start::20]) for start in range(20)], reference)
+        assert estimate.value == pytest.approx(frechet_from(Moments.of(generated), reference), rel=1e-9)
         estimates.append(estimate)
     values = np.array([estimate.value for estimate in estimates])
     widths = np.mean([estimate.high - estimate.low for estimate in estimates])  # type: ignore[operator]

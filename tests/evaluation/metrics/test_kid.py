@@ -17,14 +17,14 @@ def features(count: int, dim: int = 32, seed: int = 0, shift: float = 0) -> np.n
 
 
 def test_torch_fidelity_gets_the_same() -> None:
-    drawn, reference = features(300, shift=0.3), features(250, seed=1)
+    generated, reference = features(300, shift=0.3), features(250, seed=1)
     theirs = kid_features_to_metric(
-        torch.from_numpy(drawn), torch.from_numpy(reference), kid_subsets=20, kid_subset_size=100, verbose=False
+        torch.from_numpy(generated), torch.from_numpy(reference), kid_subsets=20, kid_subset_size=100, verbose=False
     )
-    distances = subset_distances(drawn, reference, 20, 100)
+    distances = subset_distances(generated, reference, 20, 100)
     assert distances.mean() == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
     assert distances.std() == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-3)
-    assert kernel_inception_distance(drawn, reference, 20, 100).value == distances.mean()
+    assert kernel_inception_distance(generated, reference, 20, 100).value == distances.mean()
 
 
 def test_sets_of_one_distribution_are_at_distance_0_on_average() -> None:
@@ -44,20 +44,22 @@ def test_the_interval_is_as_wide_as_repetitions_say() -> None:
     values = np.array([estimate.value for estimate in estimates])
     widths = np.mean([estimate.high - estimate.low for estimate in estimates])  # type: ignore[operator]
     assert widths / (2 * 1.96) == pytest.approx(values.std(ddof=1), rel=0.35)
-    assert estimates[0].how == "30 subsets of 50 pictures, 95 %"
+    assert estimates[0].how == "30 subsets of 50 images, 95 %"
 
 
 def test_seed_and_size() -> None:
-    drawn, reference = features(60), features(50, seed=1)
-    assert kernel_inception_distance(drawn, reference, 5, 20) == kernel_inception_distance(drawn, reference, 5, 20)
-    other = kernel_inception_distance(drawn, reference, 5, 20, seed=1)
-    assert other.value != kernel_inception_distance(drawn, reference, 5, 20).value
-    whole = kernel_inception_distance(drawn, reference, 5, 50)  # all of the reference in every subset
+    generated, reference = features(60), features(50, seed=1)
+    assert kernel_inception_distance(generated, reference, 5, 20) == kernel_inception_distance(
+        generated, reference, 5, 20
+    )
+    other = kernel_inception_distance(generated, reference, 5, 20, seed=1)
+    assert other.value != kernel_inception_distance(generated, reference, 5, 20).value
+    whole = kernel_inception_distance(generated, reference, 5, 50)  # all of the reference in every subset
     assert whole == Estimate(whole.value)
-    with pytest.raises(InputError, match="reference pictures: 50 pictures; at least 51 are needed"):
-        kernel_inception_distance(drawn, reference, 5, 51)
+    with pytest.raises(InputError, match="reference images: 50 images; at least 51 are needed"):
+        kernel_inception_distance(generated, reference, 5, 51)
     with pytest.raises(InputError, match="0 subsets of 10"):
-        kernel_inception_distance(drawn, reference, 0, 10)
+        kernel_inception_distance(generated, reference, 0, 10)
 
 
 def test_degenerate_sets() -> None:
@@ -65,5 +67,5 @@ def test_degenerate_sets() -> None:
     assert kernel_inception_distance(constant, constant, 3, 30).value == pytest.approx(0, abs=1e-9)
     broken = constant.copy()
     broken[5, 5] = np.inf
-    with pytest.raises(GalipError, match="drawn pictures: the features of picture 5 are not finite"):
+    with pytest.raises(GalipError, match="generated images: the features of image 5 are not finite"):
         kernel_inception_distance(broken, constant, 3, 30)

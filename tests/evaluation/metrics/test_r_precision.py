@@ -26,9 +26,9 @@ def test_the_chance_is_that_of_every_choice_of_captions() -> None:
     nearness = unit[0] @ unit[1].T
     for among in (2, 3, 8):
         expected = []
-        for picture in range(8):
-            choices = list(combinations([other for other in range(8) if other != picture], among - 1))
-            won = [all(nearness[picture, picture] > nearness[picture, other] for other in choice) for choice in choices]
+        for image in range(8):
+            choices = list(combinations([other for other in range(8) if other != image], among - 1))
+            won = [all(nearness[image, image] > nearness[image, other] for other in choice) for choice in choices]
             expected.append(np.mean(won))
         chances = right_caption_chances(images, texts, names(8), among)
         assert chances == pytest.approx(expected, abs=1e-9)
@@ -40,9 +40,9 @@ def test_the_chance_is_what_drawing_captions_at_random_gives() -> None:
     images = texts + noise(400, 16, seed=1)
     exact = r_precision(images, texts, names(400), 100)
     nearer, rng = nearer_captions(images, texts, names(400)), np.random.default_rng(0)
-    drawn = [np.mean([rng.hypergeometric(n, 399 - n, 99, size=500) == 0 for n in nearer])]
+    generated = [np.mean([rng.hypergeometric(n, 399 - n, 99, size=500) == 0 for n in nearer])]
     assert 0.2 < exact.value < 0.95
-    assert np.mean(drawn) == pytest.approx(exact.value, abs=0.01)
+    assert np.mean(generated) == pytest.approx(exact.value, abs=0.01)
     assert exact.low < exact.value < exact.high
 
 
@@ -54,7 +54,7 @@ def test_equal_captions_are_one_caption() -> None:
 
 
 def test_tiles_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, texts = noise(1100, 8), noise(1100, 8, seed=1)  # two tiles of pictures
+    images, texts = noise(1100, 8), noise(1100, 8, seed=1)  # two tiles of images
     expected = nearer_captions(images, texts, names(1100))
     monkeypatch.setattr(metric_r_precision, "COLUMNS", 70)
     assert np.array_equal(nearer_captions(images, texts, names(1100)), expected)
@@ -82,11 +82,11 @@ def test_what_is_refused() -> None:
         r_precision(images, texts, ["a"] * 5)
     with pytest.raises(InputError, match="the nearest of 1 captions is no choice"):
         r_precision(images, texts, names(5), 1)
-    with pytest.raises(InputError, match="5 pictures, 5 caption vectors, 4 captions"):
+    with pytest.raises(InputError, match="5 images, 5 caption vectors, 4 captions"):
         r_precision(images, texts, names(4))
     images[2] = 0
-    with pytest.raises(GalipError, match="pictures: a vector of length 0"):
+    with pytest.raises(GalipError, match="images: a vector of length 0"):
         r_precision(images, texts, names(5))
     images[2] = np.nan
-    with pytest.raises(GalipError, match="picture 2 are not finite"):
+    with pytest.raises(GalipError, match="image 2 are not finite"):
         r_precision(images, texts, names(5))

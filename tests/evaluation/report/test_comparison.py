@@ -7,6 +7,7 @@ from evaluation.results import a_result, fid, flag
 from rich.console import Console
 
 from galip.errors import InputError
+from galip.evaluation.metrics.registry import meaning_of
 from galip.evaluation.report.comparison import (
     compare,
     footnotes_of,
@@ -16,7 +17,6 @@ from galip.evaluation.report.comparison import (
     shown,
     shown_with_interval,
 )
-from galip.evaluation.report.naming import meaning_of
 from galip.evaluation.result import Number, Result
 
 
@@ -30,7 +30,7 @@ def printed(results: list[Result], **options: Any) -> str:
 def test_the_table_has_values_intervals_floors_and_categories() -> None:
     text = printed([a_result(), a_result(model="runs/better", metrics=fid(9.0, 8.0, 10.0), groups={})])
     lines = {line.split("  ")[1].strip(): line for line in text.splitlines() if line.startswith("  ")}
-    assert "tiny: 100 drawn pictures against 100 real ones, birds" in text
+    assert "tiny: 100 generated images against 100 real ones, birds" in text
     assert "20.0  18.0 to 22.0" in lines["FID ↓"]
     assert "9.0  8.0 to 10.0" in lines["FID ↓"]
     assert "5.00  4.50 to 5.50" in lines["FID ↓"]
@@ -68,8 +68,8 @@ def test_names_may_hold_what_rich_would_take_for_markup() -> None:
             {"extractors": {"inception": {"weights": "inception.pth", "digest": "1"}}},
             "the digest of inception's weights",
         ),
-        ({"n_drawn": 99}, "the number of drawn pictures is 100 in .* but 99 in"),
-        ({"n_reference": None}, "the number of real pictures is 100 in .* but None in"),
+        ({"n_generated": 99}, "the number of generated images is 100 in .* but 99 in"),
+        ({"n_reference": None}, "the number of real images is 100 in .* but None in"),
         ({"seed": 1}, "the seed is 0 in .* but 1 in"),
     ],
 )
@@ -133,7 +133,7 @@ def test_an_invalid_number_cannot_win() -> None:
 
 
 def test_flags_are_numbered_the_gravest_first_and_each_once() -> None:
-    few, dead = flag("warning", "few pictures", "fid"), flag("invalid", "the generator is dead")
+    few, dead = flag("warning", "few images", "fid"), flag("invalid", "the generator is dead")
     results = [a_result(flags=[few]), a_result(flags=[few, dead])]
     found = footnotes_of(results)
     assert [(note.number, note.flag, note.results) for note in found] == [(1, dead, (1,)), (2, few, (0, 1))]
@@ -142,7 +142,7 @@ def test_flags_are_numbered_the_gravest_first_and_each_once() -> None:
     assert "a [1]" not in text
     assert text.count("22.0 [2]") == 2
     assert "[1] INVALID b: the generator is dead" in text
-    assert "[2] WARNING fid: few pictures" in text
+    assert "[2] WARNING fid: few images" in text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from evaluation.results import a_result, fid, flag, write_with_pictures
+from evaluation.results import a_result, fid, flag, write_with_images
 
 from galip.errors import GalipError, InputError
 from galip.evaluation.report.comparison import rows_of
@@ -54,17 +54,17 @@ class Page(HTMLParser):
 def report_of(folder: Path, *results: Result) -> Page:
     paths = [folder / f"{number}.json" for number in range(len(results))]
     for path, result in zip(paths, results, strict=True):
-        write_with_pictures(path, result)
+        write_with_images(path, result)
     write_report(paths, folder / "report.html")
     return Page(folder / "report.html")
 
 
 def test_one_result(tmp_path: Path) -> None:
-    page = report_of(tmp_path, a_result(flags=[flag("warning", "Few pictures.", "fid")]))
+    page = report_of(tmp_path, a_result(flags=[flag("warning", "Few images.", "fid")]))
     assert "20.0" in page.text
     assert "18.0 to 22.0" in page.text
     assert "Real against real: 5.00 (4.50 to 5.50)" in page.text
-    assert page.text.index("Few pictures.") < page.text.index("Numbers")  # before the number that it is about
+    assert page.text.index("Few images.") < page.text.index("Numbers")  # before the number that it is about
     for fact in ("5d41402abc4b2a76", "9719911c00000000", "7d793037a0760186", "0123456789abcdef", "0.1.0", "12.5 s"):
         assert fact in page.text
     assert "As training went on" not in page.text
@@ -76,27 +76,27 @@ def test_it_opens_offline(tmp_path: Path) -> None:
     page = report_of(tmp_path, a_result(data="https://example.org/birds"), a_result(model="other"))
     content = (tmp_path / "report.html").read_text(encoding="utf-8")
     sources = [value for _, name, value in page.attributes if name in ("src", "href", "srcset", "data", "action")]
-    assert len(sources) == 1 + 2 * 6  # the icon; three samples, a real one, a drawn one and its neighbour
+    assert len(sources) == 1 + 2 * 6  # the icon; three samples, a real one, a generated one and its neighbour
     assert all(source.startswith("data:") for source in sources)
     assert not re.search(r"url\(|@import|<script|<iframe|<object", content)
     assert "default-src 'none'" in content
     assert content.replace("https://example.org/birds", "").count("://") == 0
 
 
-def test_every_picture_has_a_text_and_small_ones_keep_their_pixels(tmp_path: Path) -> None:
+def test_every_image_has_a_text_and_small_ones_keep_their_pixels(tmp_path: Path) -> None:
     page = report_of(tmp_path, a_result())
     assert sorted(set(page.all("img", "alt"))) == [
-        "Drawn for: a red bird 0",
-        "Drawn for: a red bird 1",
-        "Drawn for: a red bird 2",
-        "Real picture of: a red bird 0",
-        "Training picture bird_7",
+        "Evaluated for: a red bird 0",
+        "Evaluated for: a red bird 1",
+        "Evaluated for: a red bird 2",
+        "Real image of: a red bird 0",
+        "Training image bird_7",
     ]
     assert set(page.all("img", "class")) == {"small"}
     assert set(page.all("img", "width")) == {"160"}  # 8 pixels, each a square of 20
     assert all(page.all("svg", "aria-label"))
 
-    write_with_pictures(tmp_path / "large.json", a_result(), side=256)
+    write_with_images(tmp_path / "large.json", a_result(), side=256)
     write_report([tmp_path / "large.json"], tmp_path / "large.html")
     assert Page(tmp_path / "large.html").all("img", "class") == []
 
@@ -107,7 +107,7 @@ def test_several_results(tmp_path: Path) -> None:
     assert "As training went on" in page.text
     assert "6,000 images: 25" in " ".join(page.words)
     assert "model at 6k images" in page.text
-    assert "Pictures are those of the last 4 of 6 results" in page.text
+    assert "Images are those of the last 4 of 6 results" in page.text
     assert len(page.all("img", "src")) == 4 * 6
     assert page.text.count("a red bird 0") == 4
 
@@ -116,7 +116,7 @@ def test_what_the_page_says_is_escaped(tmp_path: Path) -> None:
     nasty = '<script>alert("x")</script>'
     number = Number(value=0.5)
     result = a_result(model=nasty, data=nasty, flags=[flag("note", nasty)], groups={nasty: {"clip_score": number}})
-    write_with_pictures(tmp_path / "0.json", result, caption=nasty)
+    write_with_images(tmp_path / "0.json", result, caption=nasty)
     write_report([tmp_path / "0.json"], tmp_path / "report.html")
     assert "<script" not in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert nasty in Page(tmp_path / "report.html").text
@@ -130,8 +130,8 @@ def test_equal_results_give_equal_pages(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.files", "0.json", "report.html"]
 
 
-def test_a_result_without_its_folder_has_no_pictures(tmp_path: Path) -> None:
-    write_result(tmp_path / "a.json", a_result(n_reference=None, floors={}, groups={}))
+def test_a_result_without_its_folder_has_no_images(tmp_path: Path) -> None:
+    write_result(tmp_path / "a.json", a_result(n_reference=None, real_baseline={}, groups={}))
     write_report([tmp_path / "a.json"], tmp_path / "new" / "a.html")
     page = Page(tmp_path / "new" / "a.html")
     assert page.all("img", "src") == []
@@ -139,22 +139,22 @@ def test_a_result_without_its_folder_has_no_pictures(tmp_path: Path) -> None:
     assert "Nearest" not in page.text
 
 
-def test_pictures_that_cannot_be_shown_are_named(tmp_path: Path) -> None:
+def test_images_that_cannot_be_shown_are_named(tmp_path: Path) -> None:
     path, out = tmp_path / "a.json", tmp_path / "a.html"
-    write_with_pictures(path, a_result())
-    picture = files_of(path) / "samples" / "00002.png"
-    picture.write_text("no picture")
-    with pytest.raises(GalipError, match="00002.png: no PNG, JPEG or WebP picture"):
+    write_with_images(path, a_result())
+    image = files_of(path) / "samples" / "00002.png"
+    image.write_text("no image")
+    with pytest.raises(GalipError, match="00002.png: no PNG, JPEG or WebP image"):
         write_report([path], out)
-    picture.unlink()
-    with pytest.raises(GalipError, match="00002.png: the picture is missing"):
+    image.unlink()
+    with pytest.raises(GalipError, match="00002.png: the image is missing"):
         write_report([path], out)
     assert not out.exists()
 
 
 def test_a_result_cannot_pull_in_other_files(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    write_with_pictures(path, a_result())
+    write_with_images(path, a_result())
     (files_of(path) / "samples" / "00001.png").rename(tmp_path / "secret.png")
     rows = files_of(path) / "samples.jsonl"
     rows.write_text(rows.read_text().replace("samples/00001.png", "../secret.png"))
@@ -196,7 +196,7 @@ def test_strips_bars_and_curves_lie_where_the_numbers_are() -> None:
     rows = rows_of(results, ["a", "b"])
     strip = strip_of(rows[0], ["a", "b"])
     assert [(mark.label, mark.at, mark.low) for mark in strip.marks] == [("a", 50, 25), ("b", 100, None)]
-    assert strip.floor == 25
+    assert strip.baseline == 25
     curve = curve_of(rows[0], results, ["a", "b"])
     assert curve is not None
     assert [point.label for point in curve.points] == ["b", "a"]  # by images seen

@@ -1,4 +1,4 @@
-"""CLIP as a judge of pictures: image vectors for distances, text vectors beside them for scores and retrieval."""
+"""CLIP as a judge of images: image vectors for distances, text vectors beside them for scores and retrieval."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CLIPExtractor(FrozenExtractor):
     ViT-L/14 that takes 336 px, `openai/clip-vit-large-patch14-336`); Hessel et al., "CLIPScore", EMNLP 2021, use the
     cosine of image and text vector.
 
-    With `clip_input="standard"` pictures are resized to CLIP's size by antialiased bicubic interpolation and normalised
+    With `clip_input="standard"` images are resized to CLIP's size by antialiased bicubic interpolation and normalised
     with CLIP's mean and std. With "released" they are seen as in the authors' code, for which the published scores
     were computed: never quantised, clamped, mapped to [0, 1] twice, resized by nearest neighbour.
 
@@ -45,7 +45,7 @@ class CLIPExtractor(FrozenExtractor):
         tokenizer: the CLIP's own tokenizer.
         text_model: transformers' CLIP text model with projection.
         vision_model: transformers' CLIP vision model with projection.
-        clip_input: how pictures become CLIP's input.
+        clip_input: how images become CLIP's input.
 
     Raises:
         GalipError: weights are not finite.
@@ -82,7 +82,7 @@ class CLIPExtractor(FrozenExtractor):
         Args:
             weights: a folder with a CLIP in transformers' format, a galip model's folder or bundled name (its own
                 CLIP), or a hub id; None: the usual one, ViT-L/14, or ViT-B/32 for the released input.
-            clip_input: how pictures become CLIP's input.
+            clip_input: how images become CLIP's input.
 
         Raises:
             GalipError: it cannot be loaded, or weights are missing or broken.
@@ -100,9 +100,9 @@ class CLIPExtractor(FrozenExtractor):
         self.text.model.to(torch.device(device))
         return super().to(device)
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """Image vectors [B, dim] of pictures [B, 3, S, S]."""
-        return self.network.embed(unit_range(pictures) * 2 - 1)
+    def features(self, images: Tensor) -> Tensor:
+        """Image vectors [B, dim] of images [B, 3, S, S]."""
+        return self.network.embed(unit_range(images) * 2 - 1)
 
     def encode_text(self, captions: Sequence[str], batch_size: int = 256) -> Tensor:
         """Text vectors, not normalised.

@@ -27,7 +27,7 @@ class DINOv2Extractor(FrozenExtractor):
     """transformers' `Dinov2Model`: the class token after the last LayerNorm.
 
     Stein et al., "Exposing flaws of generative model evaluation metrics and their unfair treatment of diffusion
-    models", NeurIPS 2023 (FD-DINOv2). The whole picture is resized to 224 px by antialiased bicubic interpolation and
+    models", NeurIPS 2023 (FD-DINOv2). The whole image is resized to 224 px by antialiased bicubic interpolation and
     normalised with ImageNet's mean and std. The position table, trained for 518 px, is interpolated by transformers, a
     little otherwise than in the publication's own code.
     """
@@ -46,9 +46,9 @@ class DINOv2Extractor(FrozenExtractor):
         network = _load(name)
         return cls("dinov2", name, network, int(network.config.hidden_size))
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """Feature vectors [B, dim] of uint8 pictures [B, 3, S, S]."""
-        x = unit_range(pictures)
+    def features(self, images: Tensor) -> Tensor:
+        """Feature vectors [B, dim] of uint8 images [B, 3, S, S]."""
+        x = unit_range(images)
         if x.shape[-1] != _SIDE:
             # Bicubic weights are partly negative, but values beyond [0, 1] are left to the network, as for CLIP.
             x = F.interpolate(x, size=(_SIDE, _SIDE), mode="bicubic", align_corners=False, antialias=True)

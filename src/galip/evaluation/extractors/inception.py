@@ -24,7 +24,7 @@ class InceptionExtractor(FrozenExtractor):
     """torch-fidelity's `FeatureExtractorInceptionV3`, its 2048 features after the last average pooling.
 
     Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017 (FID). The library resizes to 299 px
-    itself, bilinear and without antialiasing, at the corners that TensorFlow 1 samples; it takes uint8 pictures.
+    itself, bilinear and without antialiasing, at the corners that TensorFlow 1 samples; it takes uint8 images.
     """
 
     @classmethod
@@ -53,9 +53,9 @@ class InceptionExtractor(FrozenExtractor):
             ) from error
         return cls("inception", weights or path.name, network, _DIM)
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """Feature vectors [B, 2048] of uint8 pictures [B, 3, S, S]."""
-        vectors: Tensor = self.network(pictures)[0]
+    def features(self, images: Tensor) -> Tensor:
+        """Feature vectors [B, 2048] of uint8 images [B, 3, S, S]."""
+        vectors: Tensor = self.network(images)[0]
         return vectors
 
 

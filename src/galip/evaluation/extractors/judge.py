@@ -1,7 +1,7 @@
-"""The judge: a small convolutional network that looks at 64 px pictures, and took part in no training of a generator.
+"""The judge: a small convolutional network that looks at 64 px images, and took part in no training of a generator.
 
-`recipes/emoji/train_judge.py` trains it together with a text side as a CLIP of its own. The package holds the picture
-side, and the vectors of the captions that its protocol draws.
+`recipes/emoji/train_judge.py` trains it together with a text side as a CLIP of its own. The package holds the image
+side, and the vectors of the captions that its protocol generates.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _STAGES = 4
 _GROUPS = 8
 
 
-class PictureJudge(nn.Module):
-    """Pictures [B, 3, 64, 64] in [-1, 1] to vectors: four stages, each a convolution that halves the side and another.
+class JudgeNetwork(nn.Module):
+    """Images [B, 3, 64, 64] in [-1, 1] to vectors: four stages, each a convolution that halves the side and another.
 
     Args:
         width: channels after the first stage; they double at each of the next three.
@@ -68,10 +68,10 @@ class PictureJudge(nn.Module):
 
 
 class JudgeExtractor(FrozenExtractor):
-    """A trained judge as a feature extractor. Pictures of another side are brought to 64 px, antialiased bicubic.
+    """A trained judge as a feature extractor. Images of another side are brought to 64 px, antialiased bicubic.
 
     Args:
-        folder: `config.json` (the arguments of `PictureJudge`) and `model.safetensors`.
+        folder: `config.json` (the arguments of `JudgeNetwork`) and `model.safetensors`.
         texts: vectors [dim] of the captions that it can be asked about.
 
     Raises:
@@ -80,7 +80,7 @@ class JudgeExtractor(FrozenExtractor):
 
     def __init__(self, folder: Path, texts: Mapping[str, NDArray[np.float32]]) -> None:
         try:
-            network = PictureJudge(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+            network = JudgeNetwork(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise GalipError(f"{folder}: no judge can be loaded from it ({error}); install galip again") from error
         load_into(network, read_weights(folder / "model.safetensors"), str(folder))
@@ -88,9 +88,9 @@ class JudgeExtractor(FrozenExtractor):
         super().__init__("judge", folder.parent.name, network, network.head.out_features)
         self._texts = texts
 
-    def features(self, pictures: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """Vectors [B, dim], not normalised."""
-        x = pictures.float()
+        x = images.float()
         if x.shape[-1] != SIDE:
             x = F.interpolate(x, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 255)
         out: Tensor = self.network(x / 127.5 - 1)

@@ -1,4 +1,4 @@
-"""Feature networks behind one protocol: pictures in, vectors out.
+"""Feature networks behind one protocol: images in, vectors out.
 
 `open_extractor` knows them by name; each has a file of its own, `extractor_*.py`. A further one is a class that extends
 `FrozenExtractor`, a function that opens it, and a line in `OPENERS`.
@@ -32,7 +32,7 @@ class FeatureExtractor(Protocol):
         weights: the file, folder or hub id that was loaded, as the user gave it.
         digest: 16 hex digits that name the weights' values; see `galip.evaluation.weights.digest_of`.
         dim: length of a feature vector.
-        takes: what a protocol with this network draws: "uint8" pictures, or "float" ones that were never quantised.
+        takes: what a protocol with this network generates: "uint8" images, or "float" ones that were never quantised.
     """
 
     name: str
@@ -44,22 +44,22 @@ class FeatureExtractor(Protocol):
     def to(self, device: torch.device | str) -> Self:
         """Move the network."""
 
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """Feature vectors of pictures.
+    def __call__(self, images: Tensor) -> Tensor:
+        """Feature vectors of images.
 
         Args:
-            pictures: [B, 3, S, S], any square size, uint8; or, where `takes` is "float", floats in [0, 1] (clamped).
+            images: [B, 3, S, S], any square size, uint8; or, where `takes` is "float", floats in [0, 1] (clamped).
 
         Returns:
-            [B, dim], fp32, without gradient, on the network's device. A row depends on its own picture alone.
+            [B, dim], fp32, without gradient, on the network's device. A row depends on its own image alone.
 
         Raises:
-            InputError: `pictures` is something else.
+            InputError: `images` is something else.
         """
 
 
 class FrozenExtractor(ABC):
-    """What the extractors share: a frozen fp32 network, pictures that are checked, arithmetic in full fp32.
+    """What the extractors share: a frozen fp32 network, images that are checked, arithmetic in full fp32.
 
     Args:
         name: the name that it is opened by.
@@ -88,31 +88,31 @@ class FrozenExtractor(ABC):
         self.network.to(self.device)
         return self
 
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """Feature vectors [B, dim] of pictures [B, 3, S, S]; see `FeatureExtractor`."""
-        self._check(pictures)
+    def __call__(self, images: Tensor) -> Tensor:
+        """Feature vectors [B, dim] of images [B, 3, S, S]; see `FeatureExtractor`."""
+        self._check(images)
         with torch.no_grad(), full_precision(self.device.type):
-            return self.features(pictures.to(self.device)).float()
+            return self.features(images.to(self.device)).float()
 
     @abstractmethod
-    def features(self, pictures: Tensor) -> Tensor:
-        """Feature vectors [B, dim] of checked pictures on the network's device."""
+    def features(self, images: Tensor) -> Tensor:
+        """Feature vectors [B, dim] of checked images on the network's device."""
 
-    def _check(self, pictures: Tensor) -> None:
-        if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.shape[2] != pictures.shape[3]:
+    def _check(self, images: Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
             raise InputError(
-                f"{self.name}: pictures have shape {tuple(pictures.shape)}; give square RGB pictures [B, 3, S, S]"
+                f"{self.name}: images have shape {tuple(images.shape)}; give square RGB images [B, 3, S, S]"
             )
-        if pictures.dtype != torch.uint8 and not (self.takes == "float" and pictures.is_floating_point()):
+        if images.dtype != torch.uint8 and not (self.takes == "float" and images.is_floating_point()):
             also = " or floats in [0, 1]" if self.takes == "float" else ""
-            raise InputError(f"{self.name}: pictures are of type {pictures.dtype}; give uint8{also}")
+            raise InputError(f"{self.name}: images are of type {images.dtype}; give uint8{also}")
 
 
-def unit_range(pictures: Tensor) -> Tensor:
-    """Pictures as fp32 in [0, 1]: uint8 divided by 255, floats clamped."""
-    if pictures.dtype == torch.uint8:
-        return pictures.float() / 255
-    return pictures.float().clamp(0, 1)
+def unit_range(images: Tensor) -> Tensor:
+    """Images as fp32 in [0, 1]: uint8 divided by 255, floats clamped."""
+    if images.dtype == torch.uint8:
+        return images.float() / 255
+    return images.float().clamp(0, 1)
 
 
 @contextmanager

@@ -80,33 +80,33 @@ class TimmExtractor(FrozenExtractor):
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         return super().to(device)
 
-    def features(self, pictures: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """Features before the classifier, pooled over the image: [B, dim]."""
         network: Any = self.network
-        vectors: Tensor = network.forward_head(network.forward_features(self._input(pictures)), pre_logits=True)
+        vectors: Tensor = network.forward_head(network.forward_features(self._input(images)), pre_logits=True)
         return vectors
 
-    def maps(self, pictures: Tensor, strides: Sequence[int]) -> list[Tensor]:
+    def maps(self, images: Tensor, strides: Sequence[int]) -> list[Tensor]:
         """The network's last maps of these strides, each [B, C, S / stride, S / stride].
 
         Raises:
-            InputError: the network has no map of a stride, or `pictures` is something else than images.
+            InputError: the network has no map of a stride, or `images` is something else than images.
         """
         missing = [stride for stride in strides if stride not in self.strides]
         if missing:
             raise InputError(f"{self.name}: no maps of stride {missing[0]}; it has {self.strides}")
-        self._check(pictures)
+        self._check(images)
         places = [len(self.strides) - 1 - self.strides[::-1].index(stride) for stride in strides]
         network: Any = self.network
         with torch.no_grad(), full_precision(self.device.type):
             found = network.forward_intermediates(
-                self._input(pictures.to(self.device)), indices=sorted(set(places)), intermediates_only=True
+                self._input(images.to(self.device)), indices=sorted(set(places)), intermediates_only=True
             )
         by_place = dict(zip(sorted(set(places)), found, strict=True))
         return [by_place[place] for place in places]
 
-    def _input(self, pictures: Tensor) -> Tensor:
-        x = unit_range(pictures)
+    def _input(self, images: Tensor) -> Tensor:
+        x = unit_range(images)
         if self.side and x.shape[-1] != self.side:
             x = F.interpolate(x, (self.side, self.side), mode="bicubic", align_corners=False, antialias=True)
         return (x.clamp(0, 1) - self._mean) / self._std

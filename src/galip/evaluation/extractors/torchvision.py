@@ -22,7 +22,7 @@ _SIDE = 299
 class TorchvisionInceptionExtractor(FrozenExtractor):
     """torchvision's `inception_v3(transform_input=True)`, its 2048 features after the last average pooling.
 
-    Pictures are used as the authors' code used them: never quantised, clamped to [0, 1], resized to 299 px by bilinear
+    Images are used as the authors' code used them: never quantised, clamped to [0, 1], resized to 299 px by bilinear
     interpolation without antialiasing, and not normalised as ImageNet classifiers need it. Numbers that come of it
     compare with the published ones, and with no FID that another network measured.
     """
@@ -48,9 +48,9 @@ class TorchvisionInceptionExtractor(FrozenExtractor):
         network.fc = nn.Identity()  # the classifier, which told the two networks' files apart, has no part in features
         return cls("inception-torchvision", weights or path.name, network, _DIM, takes="float")
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """Feature vectors [B, 2048] of pictures [B, 3, S, S]."""
-        x = F.interpolate(unit_range(pictures), size=(_SIDE, _SIDE), mode="bilinear", align_corners=False)
+    def features(self, images: Tensor) -> Tensor:
+        """Feature vectors [B, 2048] of images [B, 3, S, S]."""
+        x = F.interpolate(unit_range(images), size=(_SIDE, _SIDE), mode="bilinear", align_corners=False)
         vectors: Tensor = self.network(x)
         return vectors
 

@@ -1,4 +1,4 @@
-"""Diversity: do different seeds give different pictures of one caption?"""
+"""Diversity: do different seeds give different images of one caption?"""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from galip.errors import GalipError, InputError
 from galip.evaluation.intervals import Estimate, bootstrap_mean, bootstrap_ratio
-from galip.evaluation.vectors import Doubles
+from galip.utils.arrays import DoubleArray
 
 
-def mean_pairwise(groups: NDArray[np.floating[Any]]) -> Doubles:
+def mean_pairwise(groups: NDArray[np.floating[Any]]) -> DoubleArray:
     """Mean Euclidean distance between the members of each group.
 
     Args:
-        groups: [G, K, D]: K vectors of pictures of one caption, G times. How they are scaled is the caller's choice;
+        groups: [G, K, D]: K vectors of images of one caption, G times. How they are scaled is the caller's choice;
             for CLIP's vectors it is length 1.
 
     Returns:
@@ -33,27 +33,27 @@ def mean_pairwise(groups: NDArray[np.floating[Any]]) -> Doubles:
     for number, group in enumerate(groups):
         vectors = np.array(group, dtype=np.float64)
         if not np.isfinite(vectors).all():
-            raise GalipError(f"group {number}: the features of a picture are not finite")
-        # From differences, not from products: equal pictures are at distance 0 exactly.
+            raise GalipError(f"group {number}: the features of an image are not finite")
+        # From differences, not from products: equal images are at distance 0 exactly.
         for one in range(members - 1):
             means[number] += np.linalg.norm(vectors[one + 1 :] - vectors[one], axis=1).sum()
     return means / (members * (members - 1) / 2)
 
 
-def diversity(drawn: NDArray[np.floating[Any]], real: NDArray[np.floating[Any]] | None = None) -> Estimate:
-    """Mean distance between pictures of one caption, with a bootstrap over captions.
+def diversity(generated: NDArray[np.floating[Any]], real: NDArray[np.floating[Any]] | None = None) -> Estimate:
+    """Mean distance between images of one caption, with a bootstrap over captions.
 
     Args:
-        drawn: vectors [G, K, D] of K drawn pictures for each of G captions.
-        real: vectors [G, L, D] of L real pictures for each, if there are any: then the number is relative to theirs,
-            and 1 says that seeds differ as much as real pictures do.
+        generated: vectors [G, K, D] of K generated images for each of G captions.
+        real: vectors [G, L, D] of L real images for each, if there are any: then the number is relative to theirs,
+            and 1 says that seeds differ as much as real images do.
 
     Raises:
         InputError: shapes do not fit.
-        GalipError: a number is not finite, or the real pictures of a caption are all the same.
+        GalipError: a number is not finite, or the real images of a caption are all the same.
     """
     if real is None:
-        return bootstrap_mean(mean_pairwise(drawn))
-    if len(real) != len(drawn):
-        raise InputError(f"{len(drawn)} groups of drawn and {len(real)} of real pictures: one each is needed")
-    return bootstrap_ratio(mean_pairwise(drawn), mean_pairwise(real))
+        return bootstrap_mean(mean_pairwise(generated))
+    if len(real) != len(generated):
+        raise InputError(f"{len(generated)} groups of generated and {len(real)} of real images: one each is needed")
+    return bootstrap_ratio(mean_pairwise(generated), mean_pairwise(real))

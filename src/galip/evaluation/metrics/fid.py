@@ -1,4 +1,4 @@
-"""The Frechet distance between two sets of pictures: FID in Inception's features, FD in any others."""
+"""The Frechet distance between two sets of images: FID in Inception's features, FD in any others."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from galip.errors import GalipError, InputError
 from galip.evaluation.intervals import Estimate, jackknife
-from galip.evaluation.statistics import Moments, Statistics
-from galip.evaluation.vectors import Doubles
+from galip.evaluation.statistics import Moments, Statistics, is_covariance
+from galip.utils.arrays import DoubleArray
 
 
 class FrechetDistance:
@@ -17,7 +17,7 @@ class FrechetDistance:
 
     |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^1/2. The last trace is the sum of the singular values of R1' R2, where
     C = R R' by the eigenvalues of the symmetric C: no root of a matrix that is not symmetric, so nothing complex,
-    nothing that fails for singular covariances (fewer pictures than numbers), and errors of the size of float64's
+    nothing that fails for singular covariances (fewer images than numbers), and errors of the size of float64's
     rounding instead of its root. Nothing is added to the diagonal.
 
     Args:
@@ -29,10 +29,10 @@ class FrechetDistance:
         GalipError: a number is not finite, or `sigma` is no covariance.
     """
 
-    def __init__(self, mu: Doubles, sigma: Doubles) -> None:
+    def __init__(self, mu: DoubleArray, sigma: DoubleArray) -> None:
         self.mu, self.trace, self.root = _gaussian(mu, sigma)
 
-    def __call__(self, mu: Doubles, sigma: Doubles) -> float:
+    def __call__(self, mu: DoubleArray, sigma: DoubleArray) -> float:
         """The distance of the Gaussian (`mu`, `sigma`); arguments and errors as above."""
         mean, trace, root = _gaussian(mu, sigma)
         if mean.shape != self.mu.shape:
@@ -42,7 +42,7 @@ class FrechetDistance:
         return max(float(distance), 0.0)
 
 
-def _gaussian(mu: Doubles, sigma: Doubles) -> tuple[Doubles, float, Doubles]:
+def _gaussian(mu: DoubleArray, sigma: DoubleArray) -> tuple[DoubleArray, float, DoubleArray]:
     """Mean, trace of the covariance, and R [D, rank] with R R' = the covariance."""
     mu, sigma = np.asarray(mu, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
@@ -53,32 +53,32 @@ def _gaussian(mu: Doubles, sigma: Doubles) -> tuple[Doubles, float, Doubles]:
     # What eigh returns for an eigenvalue 0 is rounding, its own and, from sums of squares, that of the mean's length.
     # Its root would be a million times larger.
     length = values[-1] + np.square(mu).sum()
-    if values[0] < -1e-3 * values[-1] - 1e-9 * length:
-        raise GalipError("a covariance has negative eigenvalues: these are not the statistics of any pictures")
+    if not is_covariance(values, mu):
+        raise GalipError("a covariance has negative eigenvalues: these are not the statistics of any images")
     real = values > len(mu) * np.finfo(np.float64).eps * length
     return mu, float(sigma.trace()), vectors[:, real] * np.sqrt(values[real])
 
 
-def frechet_distance(mu1: Doubles, sigma1: Doubles, mu2: Doubles, sigma2: Doubles) -> float:
+def frechet_distance(mu1: DoubleArray, sigma1: DoubleArray, mu2: DoubleArray, sigma2: DoubleArray) -> float:
     """The squared Frechet distance of two Gaussians; arguments, errors and how as for `FrechetDistance`."""
     return FrechetDistance(mu1, sigma1)(mu2, sigma2)
 
 
-def frechet_from(drawn: Moments | Statistics, reference: Moments | Statistics) -> float:
-    """The distance of two sets of pictures, from their sums or their statistics."""
-    drawn, reference = _statistics(drawn), _statistics(reference)
-    return frechet_distance(drawn.mu, drawn.sigma, reference.mu, reference.sigma)
+def frechet_from(generated: Moments | Statistics, reference: Moments | Statistics) -> float:
+    """The distance of two sets of images, from their sums or their statistics."""
+    generated, reference = _statistics(generated), _statistics(reference)
+    return frechet_distance(generated.mu, generated.sigma, reference.mu, reference.sigma)
 
 
 def frechet_interval(groups: Sequence[Moments], reference: Moments | Statistics) -> Estimate:
-    """The distance of drawn pictures, with a jackknife over them; the reference is taken as it is.
+    """The distance of generated images, with a jackknife over them; the reference is taken as it is.
 
     Args:
-        groups: sums of the drawn pictures, dealt at random into groups of about equal size, 5 or more.
+        groups: sums of the generated images, dealt at random into groups of about equal size, 5 or more.
         reference: what they are compared with.
     """
     if not groups:
-        raise InputError("no groups of pictures")
+        raise InputError("no groups of images")
     whole = groups[0]
     for group in groups[1:]:
         whole = whole.merge(group)

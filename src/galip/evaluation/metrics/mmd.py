@@ -7,39 +7,40 @@ from numpy.typing import NDArray
 
 from galip.errors import InputError
 from galip.evaluation.intervals import Estimate, jackknife
-from galip.evaluation.vectors import COLUMNS, Doubles, Vectors, check_vectors, squared_distances, tiles, unit
+from galip.evaluation.vectors import COLUMNS, Vectors, check_vectors, squared_distances, tiles, unit
+from galip.utils.arrays import DoubleArray
 
 SIGMA, SCALE = 10.0, 1000.0
 
 
 def gaussian_mmd(
-    drawn: Vectors, reference: Vectors, groups: int = 20, dealt: NDArray[np.int64] | None = None
+    generated: Vectors, reference: Vectors, groups: int = 20, dealt: NDArray[np.int64] | None = None
 ) -> Estimate:
     """1000 times the squared MMD of the vectors scaled to length 1, kernel exp(-|x - y|^2 / (2 10^2)).
 
-    The estimator is the authors': means over all pairs, each picture with itself among them. It is never below 0, and
-    0 for the same pictures. The interval is a jackknife over the drawn pictures, dealt by their number; the reference
+    The estimator is the authors': means over all pairs, each image with itself among them. It is never below 0, and
+    0 for the same images. The interval is a jackknife over the generated images, dealt by their number; the reference
     is taken as it is.
 
     Args:
-        drawn, reference: vectors [N, D] and [M, D], any scale.
+        generated, reference: vectors [N, D] and [M, D], any scale.
         groups: of the jackknife, 5 or more; above N / 2 of them there is no interval.
-        dealt: each drawn picture's group, [N], below `groups`; None: by its number. Pictures that hang together, of one
+        dealt: each generated image's group, [N], below `groups`; None: by its number. Images that hang together, of one
             record for example, belong into one.
 
     Raises:
         InputError: the lengths of the vectors differ.
         GalipError: a vector is not finite or has length 0.
     """
-    check_vectors(drawn, "drawn pictures")
-    check_vectors(reference, "reference pictures", dim=drawn.shape[1])
+    check_vectors(generated, "generated images")
+    check_vectors(reference, "reference images", dim=generated.shape[1])
     if groups < 5:
         raise InputError(f"{groups} groups: a jackknife needs 5 or more")
-    number, one = len(drawn), np.zeros(len(reference), dtype=np.int64)
+    number, one = len(generated), np.zeros(len(reference), dtype=np.int64)
     dealt = np.arange(number) % groups if dealt is None else dealt
-    within = _sums_within(drawn, "drawn pictures", dealt, groups)  # [groups, groups]
-    across = _sums_across(drawn, dealt, groups, reference)
-    other = _sums_within(reference, "reference pictures", one, 1)[0, 0] / len(reference) ** 2
+    within = _sums_within(generated, "generated images", dealt, groups)  # [groups, groups]
+    across = _sums_across(generated, dealt, groups, reference)
+    other = _sums_within(reference, "reference images", one, 1)[0, 0] / len(reference) ** 2
 
     def distance(pairs: float, to_reference: float, count: int) -> float:
         return SCALE * float(pairs / count**2 + other - 2 * to_reference / (count * len(reference)))
@@ -58,7 +59,7 @@ def gaussian_mmd(
     return jackknife(value, without, least=0.0)
 
 
-def _sums_within(x: Vectors, what: str, group: NDArray[np.int64], groups: int) -> Doubles:
+def _sums_within(x: Vectors, what: str, group: NDArray[np.int64], groups: int) -> DoubleArray:
     """Sums of the kernel over the pairs of each group with each other, [groups, groups]; all pairs in both orders."""
     sums = np.zeros((groups, groups))
     for rows, tile in tiles(x, what):
@@ -72,15 +73,15 @@ def _sums_within(x: Vectors, what: str, group: NDArray[np.int64], groups: int) -
     return sums
 
 
-def _sums_across(x: Vectors, group: NDArray[np.int64], groups: int, y: Vectors) -> Doubles:
+def _sums_across(x: Vectors, group: NDArray[np.int64], groups: int, y: Vectors) -> DoubleArray:
     """Sums of the kernel over the pairs of each group of `x` with all of `y`, [groups]."""
     sums = np.zeros(groups)
-    for rows, tile in tiles(x, "drawn pictures"):
-        seen, members = unit(tile, "drawn pictures"), np.eye(groups)[group[rows]]
-        for _, rest in tiles(y, "reference pictures", COLUMNS):
-            sums += members.T @ _kernel(seen, unit(rest, "reference pictures")).sum(1)
+    for rows, tile in tiles(x, "generated images"):
+        seen, members = unit(tile, "generated images"), np.eye(groups)[group[rows]]
+        for _, rest in tiles(y, "reference images", COLUMNS):
+            sums += members.T @ _kernel(seen, unit(rest, "reference images")).sum(1)
     return sums
 
 
-def _kernel(x: Doubles, y: Doubles) -> Doubles:
+def _kernel(x: DoubleArray, y: DoubleArray) -> DoubleArray:
     return np.exp(squared_distances(x, y) / (-2 * SIGMA**2))

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from galip.errors import InputError
 from galip.evaluation.intervals import Estimate, bootstrap_ratio
-from galip.evaluation.vectors import Doubles, Vectors, check_vectors, tiles, unit
+from galip.evaluation.vectors import Vectors, check_vectors, tiles, unit
+from galip.utils.arrays import DoubleArray
 
 SAME = 1e-6
 """Real images whose vectors are closer than this are one image under two names: either is right."""
@@ -54,7 +55,7 @@ def recognised(found: NDArray[np.int64], top: int = 1, groups: Sequence[Hashable
     return bootstrap_ratio((found < top) * weights, weights)
 
 
-def group_weights(groups: Sequence[Hashable]) -> Doubles:
+def group_weights(groups: Sequence[Hashable]) -> DoubleArray:
     """1 by the size of each one's group, [N]."""
     sizes: dict[Hashable, int] = {}
     for group in groups:

@@ -12,13 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from galip.errors import InputError
-from galip.evaluation.report.naming import Meaning, meaning_of
+from galip.evaluation.metrics.registry import Meaning, meaning_of
+from galip.evaluation.protocols.schema import FREE_SETTINGS, by_field_name
 from galip.evaluation.result import Flag, Number, Result
 
 _STYLES = {"invalid": "bold red", "warning": "yellow", "note": "cyan"}
 _LEVELS = ("invalid", "warning", "note")
-_FREE = {"name", "about", "split", "metrics"}
-"""Settings that change no number: texts, and which metrics were asked for."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Row:
         group: category of the captions that it is over; empty: all.
         meaning: how the metric is shown.
         numbers: one a result, None where it was not measured.
-        floor: real pictures against real ones.
+        baseline: real images against real ones.
         best: which results may be the best one: several where intervals overlap or are not known, none where neither
             way is better or fewer than two were measured.
         verdict: the same in words; empty for fewer than two.
@@ -42,7 +41,7 @@ class Row:
     group: str
     meaning: Meaning
     numbers: tuple[Number | None, ...]
-    floor: Number | None
+    baseline: Number | None
     best: tuple[int, ...]
     verdict: str
     valid: tuple[bool, ...]
@@ -64,7 +63,7 @@ class Footnote:
 
 
 def compare(results: Sequence[Result], names: Sequence[str] | None = None) -> Table:
-    """A table of one or more results: metrics, intervals, floors, flags, and where a difference may be chance.
+    """A table of one or more results: metrics, intervals, real_baseline, flags, and where a difference may be chance.
 
     Args:
         results: of one protocol on the same data.
@@ -81,7 +80,7 @@ def compare(results: Sequence[Result], names: Sequence[str] | None = None) -> Ta
     first = results[0]
     reference = "" if first.n_reference is None else f" against {first.n_reference:,} real ones"
     table = Table(
-        title=Text(f"{first.protocol}: {first.n_drawn:,} drawn pictures{reference}, {first.data}", style="bold"),
+        title=Text(f"{first.protocol}: {first.n_generated:,} generated images{reference}, {first.data}", style="bold"),
         caption=_notes(footnotes, labels, several),
         title_justify="left",
         caption_justify="left",
@@ -91,8 +90,8 @@ def compare(results: Sequence[Result], names: Sequence[str] | None = None) -> Ta
     table.add_column("metric", no_wrap=True)
     for place, label in enumerate(labels):
         table.add_column(_marked(Text(label), footnotes, "", place), justify="right")
-    floored = any(row.floor for row in rows)
-    if floored:
+    has_baseline = any(row.baseline for row in rows)
+    if has_baseline:
         table.add_column("real against real", justify="right")
     if several:
         table.add_column("difference")
@@ -101,8 +100,8 @@ def compare(results: Sequence[Result], names: Sequence[str] | None = None) -> Ta
         for place, number in enumerate(row.numbers):
             cell = _cell(number, "bold" if several and place in row.best else "" if row.valid[place] else "red strike")
             cells.append(cell if row.group or number is None else _marked(cell, footnotes, row.name, place))
-        if floored:
-            cells.append(_cell(row.floor))
+        if has_baseline:
+            cells.append(_cell(row.baseline))
         if several:
             cells.append(Text(row.verdict))
         table.add_row(*cells, end_section=at + 1 < len(rows) and bool(row.group) and not rows[at + 1].group)
@@ -140,15 +139,20 @@ def rows_of(results: Sequence[Result], names: Sequence[str] | None = None) -> li
     rows = []
     for name in dict.fromkeys([*_in_order(result.metrics for result in results), *over_groups]):
         whole = [result.metrics.get(name) for result in results]
-        floor = next((result.floors[name] for result in results if name in result.floors), None)
+        baseline = next((result.real_baseline[name] for result in results if name in result.real_baseline), None)
         valid = tuple(not _is_invalid(result, name) for result in results)
         if any(whole):
-            rows.append(_row(name, "", whole, floor, labels, valid))
+            rows.append(_row(name, "", whole, baseline, labels, valid))
         for group in groups:
             numbers = [result.groups.get(group, {}).get(name) for result in results]
             if any(numbers):
                 real = next(
-                    (r.group_floors[group][name] for r in results if name in r.group_floors.get(group, {})), None
+                    (
+                        r.group_real_baseline[group][name]
+                        for r in results
+                        if name in r.group_real_baseline.get(group, {})
+                    ),
+                    None,
                 )
                 rows.append(_row(name, group, numbers, real, labels, valid))
     return rows
@@ -224,8 +228,8 @@ def _first_difference(one: Result, two: Result) -> tuple[str, str, str] | None:
         return "the data", f"{one.data} ({one.data_digest})", f"{two.data} ({two.data_digest})"
     for what, mine, others in (
         *_extractors(one, two),
-        ("the number of drawn pictures", f"{one.n_drawn:,}", f"{two.n_drawn:,}"),
-        ("the number of real pictures", str(one.n_reference), str(two.n_reference)),
+        ("the number of generated images", f"{one.n_generated:,}", f"{two.n_generated:,}"),
+        ("the number of real images", str(one.n_reference), str(two.n_reference)),
         ("the seed", str(one.seed), str(two.seed)),
         ("the digest of the protocol", one.protocol_digest, two.protocol_digest),
     ):
@@ -235,7 +239,7 @@ def _first_difference(one: Result, two: Result) -> tuple[str, str, str] | None:
 
 
 def _fixed(result: Result) -> dict[str, Any]:
-    return {key: value for key, value in result.settings.items() if key not in _FREE}
+    return by_field_name({key: value for key, value in result.settings.items() if key not in FREE_SETTINGS})
 
 
 def _settings(one: Any, two: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
@@ -276,14 +280,14 @@ def _row(
     name: str,
     group: str,
     numbers: Sequence[Number | None],
-    floor: Number | None,
+    baseline: Number | None,
     labels: Sequence[str],
     valid: tuple[bool, ...],
 ) -> Row:
     meaning = meaning_of(name)
     judged = [number if sound else None for number, sound in zip(numbers, valid, strict=True)]
     best, verdict = _judged(judged, meaning, labels)
-    return Row(name, group, meaning, tuple(numbers), floor, best, verdict, valid)
+    return Row(name, group, meaning, tuple(numbers), baseline, best, verdict, valid)
 
 
 def _is_invalid(result: Result, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""One HTML file that shows results: numbers, plots, pictures, and where all of it comes from. It opens offline."""
+"""One HTML file that shows results: numbers, plots, images, and where all of it comes from. It opens offline."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 import galip
 from galip.errors import GalipError, InputError
+from galip.evaluation.metrics.registry import Meaning
 from galip.evaluation.report.comparison import Row, footnotes_of, labels_of, rows_of, shown, shown_with_interval
-from galip.evaluation.report.naming import Meaning
 from galip.evaluation.report.plots import Bars, Curve, Strip, bars_of, curve_of, strip_of
 from galip.evaluation.result import (
     NEAREST,
@@ -30,18 +30,18 @@ from galip.utils.atomic import write_text
 from galip.utils.extras import remedy
 
 TEMPLATE = "report.html.j2"
-PICTURED = 4
-"""Pictures of so many results are shown, of the last ones; those of a whole run would make the file too large."""
+SHOWN_RESULTS = 4
+"""Images of so many results are shown, of the last ones; those of a whole run would make the file too large."""
 
 _RANKS = {"best": "Highest scores", "middle": "In the middle", "worst": "Lowest scores"}
-_SHOWN_SIDE = 160  # of a picture in the report, at most, in CSS pixels
-_SMALL = 128  # pictures up to this side are enlarged by whole factors, each pixel a square
+_SHOWN_SIDE = 160  # of an image in the report, at most, in CSS pixels
+_SMALL = 128  # images up to this side are enlarged by whole factors, each pixel a square
 _MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A picture inside the page.
+    """An image inside the page.
 
     Attributes:
         uri: its bytes as a data URI.
@@ -56,8 +56,8 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class Pictured:
-    """The pictures of one result, grouped as they are shown."""
+class ShownImages:
+    """The images of one result, grouped as they are shown."""
 
     series: int
     label: str
@@ -68,17 +68,17 @@ class Pictured:
 def write_report(paths: Sequence[Path], out: Path) -> None:
     """Write a report of one or more results of the same protocol.
 
-    Numbers with intervals and floors; for results of one run at several points the curves against the images seen;
-    categories; samples from the best to the worst score; drawn pictures beside the nearest training pictures; hashes
+    Numbers with intervals and real baselines; for results of one run at several points the curves over the images seen;
+    categories; samples from the best to the worst score; generated images beside the nearest training images; hashes
     and versions. Equal results give equal bytes.
 
     Args:
-        paths: results; their pictures lie in the folders beside them.
+        paths: results; their images lie in the folders beside them.
         out: the HTML file; it is replaced as a whole.
 
     Raises:
         InputError: no result is given, or they cannot be compared.
-        GalipError: a result or a picture of it is damaged, jinja2 is not installed, or `out` cannot be written.
+        GalipError: a result or an image of it is damaged, jinja2 is not installed, or `out` cannot be written.
     """
     if not paths:
         raise InputError("a report needs at least one result; name a file that galip evaluate wrote")
@@ -94,8 +94,8 @@ def write_report(paths: Sequence[Path], out: Path) -> None:
             "metrics": _metrics(rows, labels),
             "curves": _curves(rows, results, labels),
             "categories": _categories(rows, labels),
-            "pictured": _pictured(paths, labels),
-            "left_out": max(len(paths) - PICTURED, 0),
+            "shown_images": _pictured(paths, labels),
+            "left_out": max(len(paths) - SHOWN_RESULTS, 0),
             "provenance": _provenance(paths, results),
             "settings": json.dumps(results[0].settings, indent=2, ensure_ascii=False),
             "version": galip.__version__,
@@ -133,8 +133,8 @@ def _metrics(rows: Sequence[Row], labels: Sequence[str]) -> list[tuple[Row, Stri
 
 
 def _curves(rows: Sequence[Row], results: Sequence[Result], labels: Sequence[str]) -> list[tuple[Row, Curve]]:
-    drawn = [(row, curve_of(row, results, labels)) for row in rows if not row.group]
-    return [(row, curve) for row, curve in drawn if curve is not None]
+    generated = [(row, curve_of(row, results, labels)) for row in rows if not row.group]
+    return [(row, curve) for row, curve in generated if curve is not None]
 
 
 def _categories(rows: Sequence[Row], labels: Sequence[str]) -> list[tuple[Meaning, Bars]]:
@@ -145,10 +145,10 @@ def _categories(rows: Sequence[Row], labels: Sequence[str]) -> list[tuple[Meanin
     return [(of_metric[0].meaning, bars_of(of_metric, labels)) for of_metric in found.values()]
 
 
-def _pictured(paths: Sequence[Path], labels: Sequence[str]) -> list[Pictured]:
-    first = max(len(paths) - PICTURED, 0)
+def _pictured(paths: Sequence[Path], labels: Sequence[str]) -> list[ShownImages]:
+    first = max(len(paths) - SHOWN_RESULTS, 0)
     return [
-        Pictured(series, label, _samples(files_of(path)), _nearest(files_of(path)))
+        ShownImages(series, label, _samples(files_of(path)), _nearest(files_of(path)))
         for series, (path, label) in enumerate(zip(paths, labels, strict=True))
         if series >= first
     ]
@@ -159,7 +159,7 @@ def _samples(folder: Path) -> list[tuple[str, list[tuple[Sample, Embedded, Embed
     shelves = []
     for rank, heading in _RANKS.items():
         shelf = [
-            (sample, _embedded(folder, sample.picture), None if sample.real is None else _embedded(folder, sample.real))
+            (sample, _embedded(folder, sample.image), None if sample.real is None else _embedded(folder, sample.real))
             for sample in samples
             if sample.rank == rank
         ]
@@ -173,8 +173,8 @@ def _nearest(folder: Path) -> list[tuple[NearestRow, Embedded, list[tuple[float,
     return [
         (
             row,
-            _embedded(folder, row.picture),
-            [(near.distance, near.name, _embedded(folder, near.picture)) for near in row.neighbours],
+            _embedded(folder, row.image),
+            [(near.distance, near.name, _embedded(folder, near.image)) for near in row.neighbours],
         )
         for row in rows
     ]
@@ -184,15 +184,15 @@ def _embedded(folder: Path, name: str) -> Embedded:
     path = folder / name
     # A result may come from somebody else: it must not pull other files of this computer into the page.
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise GalipError(f"{folder}: the picture {name!r} lies outside of it; evaluate the model again")
+        raise GalipError(f"{folder}: the image {name!r} lies outside of it; evaluate the model again")
     try:
         content = path.read_bytes()
         with Image.open(path) as image:
             mime, (width, height) = _MIME[image.format or ""], image.size
     except FileNotFoundError as error:
-        raise GalipError(f"{path}: the picture is missing; copy the whole folder, or evaluate again") from error
+        raise GalipError(f"{path}: the image is missing; copy the whole folder, or evaluate again") from error
     except (OSError, KeyError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise GalipError(f"{path}: no PNG, JPEG or WebP picture; evaluate the model again") from error
+        raise GalipError(f"{path}: no PNG, JPEG or WebP image; evaluate the model again") from error
     side = max(width, height)
     small = side <= _SMALL
     factor = _SHOWN_SIDE // side if small else _SHOWN_SIDE / side
@@ -208,8 +208,8 @@ def _provenance(paths: Sequence[Path], results: Sequence[Result]) -> list[tuple[
         ("model", [f"{result.model} ({result.model_digest})" for result in results]),
         ("images seen in training", [_counted(result.images_seen) for result in results]),
         ("data", [f"{result.data} ({result.data_digest})" for result in results]),
-        ("drawn pictures", [_counted(result.n_drawn) for result in results]),
-        ("real pictures", [_counted(result.n_reference) for result in results]),
+        ("generated images", [_counted(result.n_generated) for result in results]),
+        ("real images", [_counted(result.n_reference) for result in results]),
         ("seed", [str(result.seed) for result in results]),
         ("time", [_duration(result.seconds) for result in results]),
     ]

@@ -1,7 +1,7 @@
 """Where the marks of a plot lie, for the SVG of the report.
 
 Positions across are percentages of the width, so that a plot fits any screen while its text and its dots keep their
-size; positions up and down are pixels. The template draws them with the colours of the page, light or dark.
+size; positions up and down are pixels. The template generates them with the colours of the page, light or dark.
 """
 
 from __future__ import annotations
@@ -97,33 +97,33 @@ class Mark:
 
 @dataclass(frozen=True)
 class Strip:
-    """One metric of all results on a scale of its own, with the floor.
+    """One metric of all results on a scale of its own, with the baseline.
 
     Attributes:
         marks: one for each result that has the metric.
         ticks: round values across.
-        floor: where real pictures against real ones are; None where that is not known.
-        floor_interval: the ends of its interval.
+        baseline: where real images against real ones are; None where that is not known.
+        baseline_interval: the ends of its interval.
     """
 
     marks: tuple[Mark, ...]
     ticks: tuple[Tick, ...]
-    floor: float | None
-    floor_interval: tuple[float, float] | None
+    baseline: float | None
+    baseline_interval: tuple[float, float] | None
 
 
 def strip_of(row: Row, labels: Sequence[str]) -> Strip:
     """The strip of a row that has at least one number."""
-    known = [number for number in (*row.numbers, row.floor) if number is not None]
+    known = [number for number in (*row.numbers, row.baseline) if number is not None]
     axis = axis_over([end for number in known for end in _ends(number)])
-    floor = row.floor
+    baseline = row.baseline
     around = None
-    if floor is not None and floor.low is not None and floor.high is not None:
-        around = (axis.across(floor.low), axis.across(floor.high))
+    if baseline is not None and baseline.low is not None and baseline.high is not None:
+        around = (axis.across(baseline.low), axis.across(baseline.high))
     return Strip(
         _marks(row, labels, axis),
         tuple(Tick(axis.across(value), text) for value, text in zip(axis.values, axis.texts(), strict=True)),
-        None if floor is None else axis.across(floor.value),
+        None if baseline is None else axis.across(baseline.value),
         around,
     )
 
@@ -180,14 +180,14 @@ class Curve:
         points: from left to right.
         joined: whether a line through them makes sense: no two results have seen the same number of images.
         across, down: round values of both axes.
-        floor: pixels down to real pictures against real ones; None where that is not known.
+        baseline: pixels down to real images against real ones; None where that is not known.
     """
 
     points: tuple[Point, ...]
     joined: bool
     across: tuple[Tick, ...]
     down: tuple[Tick, ...]
-    floor: float | None
+    baseline: float | None
 
 
 def curve_of(row: Row, results: Sequence[Result], labels: Sequence[str]) -> Curve | None:
@@ -203,7 +203,7 @@ def curve_of(row: Row, results: Sequence[Result], labels: Sequence[str]) -> Curv
         return None
     x = axis_over([float(images) for images in seen], zero=True)
     values = [end for _, number, _ in measured for end in _ends(number)]
-    y = axis_over([*values, row.floor.value] if row.floor is not None else values)
+    y = axis_over([*values, row.baseline.value] if row.baseline is not None else values)
     points = []
     for images, number, place in measured:
         value, interval = shown_with_interval(number)
@@ -223,7 +223,7 @@ def curve_of(row: Row, results: Sequence[Result], labels: Sequence[str]) -> Curv
         len(set(seen)) == len(seen),
         tuple(Tick(x.across(value), short_count(round(value))) for value in x.values),
         tuple(Tick(y.down(value), text) for value, text in zip(y.values, y.texts(), strict=True)),
-        None if row.floor is None else y.down(row.floor.value),
+        None if row.baseline is None else y.down(row.baseline.value),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a reader must know before believing a number: broken pictures, small samples, copies, a biased judge."""
+"""What a reader must know before believing a number: broken images, small samples, copies, a biased judge."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from galip.evaluation.measure import Measured, Seen
 from galip.evaluation.memorisation import Memorisation
+from galip.evaluation.metrics.registry import METRICS, UNQUANTISED_SPACES
+from galip.evaluation.metrics.task import FeatureSet, Measured
 from galip.evaluation.pixel_facts import DEVIATION, SATURATED, hashes_of
 from galip.evaluation.plan import Plan
-from galip.evaluation.protocols import METRICS, Protocol
+from galip.evaluation.protocols.schema import Protocol
 from galip.evaluation.result import Flag
 from galip.evaluation.vectors import Vectors, tiles
 
 FLAT = 0.01
-"""Standard deviation of a channel's values, in [0, 1], below which there is nothing to see in a picture."""
+"""Standard deviation of a channel's values, in [0, 1], below which there is nothing to see in an image."""
 
 SATURATION = 0.25
-"""So much larger a share of values at the ends of the range than in real pictures is suspicious."""
+"""So much larger a share of values at the ends of the range than in real images is suspicious."""
 
 TOO_NEAR = 0.15
-"""The floor is taken from half as many pictures, so a perfect model gets about half of it. What gets less than this
+"""The baseline is taken from half as many images, so a perfect model gets about half of it. What gets less than this
 share of it is made of the reference."""
 
-_UNQUANTISED = ("inception-torchvision", "released")
-
 SAME = 0.02
-"""Mean distance between the pictures of one caption, by that between pictures of different ones: below, seeds do
+"""Mean distance between the images of one caption, by that between images of different ones: below, seeds do
 nothing."""
 
 
-def look_for_trouble(
+def quality_flags(
     protocol: Protocol,
     plan: Plan,
-    drawn_facts: NDArray[np.float32],
+    generated_facts: NDArray[np.float32],
     real_facts: NDArray[np.float32] | None,
-    seen: Mapping[str, Seen],
+    features: Mapping[str, FeatureSet],
     measured: Measured,
     own: set[str],
     memorised: Memorisation | None,
@@ -47,30 +46,29 @@ def look_for_trouble(
 
     Args:
         protocol: the rules.
-        plan: what was drawn.
-        drawn_facts: `PixelFacts` of all drawn pictures, [N, 4].
-        real_facts: of the reference pictures, [M, 4], if they are known.
-        seen: what each network saw.
+        plan: what was generated.
+        generated_facts: `PixelFacts` of all generated images, [N, 4].
+        real_facts: of the reference images, [M, 4], if they are known.
+        features: what each network saw.
         measured: the numbers.
         own: spaces whose network is the CLIP that the generator looks through.
-        memorised: distances to the training pictures, if they are known.
+        memorised: distances to the training images, if they are known.
     """
-    flags = [Flag(level="warning", text=text) for text in plan.unlike]
+    flags = [Flag(level="warning", text=text) for text in plan.deviations]
     compared = [row.number for row in plan.compared]
-    flags += _of_pixels(drawn_facts[compared], real_facts)
-    flags += _of_sizes(protocol, len(compared), seen)
-    flags += _of_captions(protocol, plan, own, seen, measured)
-    flags += _of_distances(measured, seen)
+    flags += _of_pixels(generated_facts[compared], real_facts)
+    flags += _of_sizes(protocol, len(compared), features)
+    flags += _of_captions(protocol, plan, own, features, measured)
+    flags += _of_distances(measured, features)
     if memorised is not None:
         flags += _of_memory(memorised)
     flags += [
-        Flag(level="invalid", about=name, text=f"could not be computed: {why}")
-        for name, why in measured.without.items()
+        Flag(level="invalid", about=name, text=f"could not be computed: {why}") for name, why in measured.failed.items()
     ]
     return sorted(flags, key=lambda flag: ("invalid", "warning", "note").index(flag.level))
 
 
-def of_an_export(clips: Iterable[str]) -> list[Flag]:
+def export_flags(clips: Iterable[str]) -> list[Flag]:
     """What cannot be told of an exported model: whether one of `clips`, spaces of the metrics, is the one inside it."""
     text = "an exported model does not tell which CLIP it looks through; if it is {}'s, these scores flatter it"
     return [Flag(level="note", text=text.format(space)) for space in clips]
@@ -80,84 +78,84 @@ def _level(grave: bool) -> Literal["invalid", "warning"]:
     return "invalid" if grave else "warning"
 
 
-def _of_pixels(drawn: NDArray[np.float32], real: NDArray[np.float32] | None) -> list[Flag]:
+def _of_pixels(generated: NDArray[np.float32], real: NDArray[np.float32] | None) -> list[Flag]:
     flags = []
-    count, hashes = len(drawn), hashes_of(drawn)
+    count, hashes = len(generated), hashes_of(generated)
     different = len(np.unique(hashes))
     if different == 1 and count > 1:
-        flags.append(Flag(level="invalid", text=f"all {count} drawn pictures are the same: the generator is dead"))
+        flags.append(Flag(level="invalid", text=f"all {count} generated images are the same: the generator is dead"))
     elif different < 0.98 * count:
-        text = f"only {different} of {count} drawn pictures are different: the generator has collapsed, or repeats"
+        text = f"only {different} of {count} generated images are different: the generator has collapsed, or repeats"
         flags.append(Flag(level="warning", text=text))
-    if flat := int((drawn[:, DEVIATION] < FLAT).sum()):
+    if flat := int((generated[:, DEVIATION] < FLAT).sum()):
         level = _level(2 * flat > count)
-        flags.append(Flag(level=level, text=f"{flat} of {count} drawn pictures are of one colour"))
-    saturated, usual = float(drawn[:, SATURATED].mean()), 0.0 if real is None else float(real[:, SATURATED].mean())
+        flags.append(Flag(level=level, text=f"{flat} of {count} generated images are of one colour"))
+    saturated, usual = float(generated[:, SATURATED].mean()), 0.0 if real is None else float(real[:, SATURATED].mean())
     if saturated > usual + SATURATION:
         beside = "" if real is None else f", {usual:.0%} in real ones"
-        text = f"{saturated:.0%} of the drawn pictures' values are at the end of the range{beside}: saturated"
+        text = f"{saturated:.0%} of the generated images' values are at the end of the range{beside}: saturated"
         flags.append(Flag(level="warning", text=text))
     copies = 0 if real is None else int(np.isin(hashes, hashes_of(real)).sum())
-    by_chance = 0.0 if real is None else count * len(real) / 2**32  # two pictures of one hash
+    by_chance = 0.0 if real is None else count * len(real) / 2**32  # two images of one hash
     if copies > 10 * by_chance:
         level = _level(20 * copies > count)
-        text = f"{copies} of {count} drawn pictures are pictures of the reference, to the last bit"
+        text = f"{copies} of {count} generated images are images of the reference, to the last bit"
         flags.append(Flag(level=level, text=text))
     return flags
 
 
-def _of_sizes(protocol: Protocol, drawn: int, seen: Mapping[str, Seen]) -> list[Flag]:
+def _of_sizes(protocol: Protocol, generated: int, features: Mapping[str, FeatureSet]) -> list[Flag]:
     flags = []
     for name in protocol.metrics:
-        metric, here = METRICS[name], seen[METRICS[name].space]
-        if protocol.quantise and metric.space in _UNQUANTISED:
-            text = "the release measured it on pictures that were never 8-bit nor resized; protocol released_coco does"
+        metric, here = METRICS[name], features[METRICS[name].space]
+        if protocol.quantise and metric.space in UNQUANTISED_SPACES:
+            text = "the release measured it on images that were never 8-bit nor resized; protocol released_coco does"
             flags.append(Flag(level="warning", about=name, text=text))
-        if metric.kind not in ("frechet", "kernel", "mmd", "manifold"):
+        if not metric.family.compares:
             continue
         reference = len(here.reference) if here.reference is not None else None
         if reference is None and here.statistics is not None:
             reference = here.statistics.count
-        if metric.kind == "frechet":
-            dim, fewest = here.drawn.shape[1], min(drawn, reference or drawn)
+        if metric.family.name == "frechet":
+            dim, fewest = here.generated.shape[1], min(generated, reference or generated)
             if fewest <= dim:
-                text = f"{fewest} pictures for features of {dim} numbers: the covariance is singular and the number too"
+                text = f"{fewest} images for features of {dim} numbers: the covariance is singular and the number too"
                 flags.append(Flag(level="invalid", about=name, text=f"{text} large by an unknown amount; use more"))
             elif fewest < 2 * dim:
-                text = f"{fewest} pictures for features of {dim} numbers: the number is too large by its sample's size"
+                text = f"{fewest} images for features of {dim} numbers: the number is too large by its sample's size"
                 flags.append(Flag(level="warning", about=name, text=text))
         if reference is None:
-            text = "how many pictures the reference's statistics are of is not known"
+            text = "how many images the reference's statistics are of is not known"
             flags.append(Flag(level="note", about=name, text=text))
-        elif reference != drawn and metric.kind == "frechet":
-            text = f"{drawn} drawn pictures are compared with {reference} real ones; its bias depends on both numbers"
+        elif reference != generated and metric.family.name == "frechet":
+            text = f"{generated} generated images are compared with {reference} real ones: its bias depends on both"
             flags.append(Flag(level="note" if protocol.reference == "all" else "warning", about=name, text=text))
         if here.reference is None:
-            text = "no real-against-real floor: of the reference there are statistics only"
+            text = "no real-against-real baseline: of the reference there are statistics only"
             flags.append(Flag(level="note", about=name, text=text))
     return flags
 
 
 def _of_captions(
-    protocol: Protocol, plan: Plan, own: set[str], seen: Mapping[str, Seen], measured: Measured
+    protocol: Protocol, plan: Plan, own: set[str], features: Mapping[str, FeatureSet], measured: Measured
 ) -> list[Flag]:
     flags = []
     for name in protocol.metrics:
         metric = METRICS[name]
-        if metric.space in own and metric.kind != "diversity":
+        if metric.space in own and metric.family.name != "diversity":
             text = "by the CLIP that the generator looks through and was trained with: it flatters"
             flags.append(Flag(level="warning", about=name, text=text))
-        if metric.kind == "r_precision" and name in measured.metrics:
+        if metric.family.name == "r_precision" and name in measured.metrics:
             small = [part for part, captions in _captions_of(plan).items() if 2 <= captions < protocol.among]
             if small:
                 where = ", ".join(small)
                 text = f"among all captions where there are fewer than {protocol.among}: {where}"
                 flags.append(Flag(level="note", about=name, text=text))
-        if metric.kind == "diversity" and name in measured.metrics:
-            drawn = seen[metric.space].drawn
-            usual = _spread(drawn)
+        if metric.family.name == "diversity" and name in measured.metrics:
+            generated = features[metric.space].generated
+            usual = _spread(generated)
             if measured.metrics[name].value < SAME * usual:
-                text = "pictures of one caption hardly differ from seed to seed: the noise has no effect"
+                text = "images of one caption hardly differ from seed to seed: the noise has no effect"
                 flags.append(Flag(level="warning", about=name, text=text))
     return flags
 
@@ -165,7 +163,7 @@ def _of_captions(
 def _captions_of(plan: Plan) -> dict[str, int]:
     """How many different captions there are, in the whole and by category."""
     captions = {"the whole": {row.caption for row in plan.compared}}
-    for row in plan.asked:
+    for row in plan.samples:
         for group in row.groups:
             captions.setdefault(group, set()).add(row.caption)
     return {part: len(different) for part, different in captions.items()}
@@ -174,24 +172,26 @@ def _captions_of(plan: Plan) -> dict[str, int]:
 def _spread(vectors: Vectors) -> float:
     """Root mean square distance between two of the unit vectors."""
     total = np.zeros(vectors.shape[1])
-    for _, tile in tiles(vectors, "drawn pictures"):
+    for _, tile in tiles(vectors, "generated images"):
         total += (tile / np.linalg.norm(tile, axis=1, keepdims=True).clip(min=1e-12)).sum(0)
     return float(np.sqrt(2 * max(0.0, 1 - np.square(total / len(vectors)).sum())))
 
 
-def _of_distances(measured: Measured, seen: Mapping[str, Seen]) -> list[Flag]:
+def _of_distances(measured: Measured, features: Mapping[str, FeatureSet]) -> list[Flag]:
     flags = []
     for name, number in measured.metrics.items():
         metric = METRICS.get(name)
-        floor = measured.floors.get(name)
-        if metric is None or metric.kind != "frechet" or floor is None:
+        baseline = measured.real_baseline.get(name)
+        if metric is None or metric.family.name != "frechet" or baseline is None:
             continue
-        dim = seen[metric.space].drawn.shape[1]
-        if floor.count is not None and floor.count <= dim:
-            text = f"the floor is of {floor.count} pictures a side, for features of {dim} numbers: it is far too large"
+        dim = features[metric.space].generated.shape[1]
+        if baseline.count is not None and baseline.count <= dim:
+            text = (
+                f"the baseline is of {baseline.count} images a side, for features of {dim} numbers: it is far too large"
+            )
             flags.append(Flag(level="note", about=name, text=text))
-        elif number.value < TOO_NEAR * floor.value:
-            text = "far nearer to the reference than real pictures are to each other: these are its own pictures"
+        elif number.value < TOO_NEAR * baseline.value:
+            text = "far nearer to the reference than real images are to each other: these are its own images"
             flags.append(Flag(level="invalid", about=name, text=text))
     return flags
 
@@ -201,13 +201,13 @@ def _of_memory(memorised: Memorisation) -> list[Flag]:
     copies, usual = memorised.copies.value, memorised.held_out_copies.value
     near = memorised.near_copies
     if usual > 0.5:
-        text = f"{usual:.1%} of the reference are training pictures: the memorisation check cannot tell copies from it"
+        text = f"{usual:.1%} of the reference are training images: the memorisation check cannot tell copies from it"
         flags.append(Flag(level="warning", text=text))
     if copies > usual + 0.01:
         level = _level(copies > 0.5)
-        text = f"{copies:.1%} of the drawn pictures are training pictures ({usual:.1%} of real held-out ones are)"
+        text = f"{copies:.1%} of the generated images are training images ({usual:.1%} of real held-out ones are)"
         flags.append(Flag(level=level, text=text))
     elif near.low is not None and near.low > 0.02:
-        text = f"{near.value:.1%} of the drawn pictures are nearer to a training picture than 99 % of real ones are"
+        text = f"{near.value:.1%} of the generated images are nearer to a training image than 99 % of real ones are"
         flags.append(Flag(level="warning", text=text))
     return flags
