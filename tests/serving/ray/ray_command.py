@@ -83,8 +83,8 @@ def title(pid: int) -> str:
         return ""
 
 
-def listening(pids: list[int]) -> set[str]:
-    """The addresses at which these processes listen, as in /proc/net/tcp: bytes in hexadecimal."""
+def listening(pids: list[int]) -> set[tuple[str, int]]:
+    """The addresses and ports at which these processes listen; addresses as in /proc/net/tcp, bytes in hexadecimal."""
     inodes = set()
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -94,5 +94,6 @@ def listening(pids: list[int]) -> set[str]:
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-                addresses.add(fields[1].partition(":")[0])
+                address, _, port = fields[1].partition(":")
+                addresses.add((address, int(port, 16)))
     return addresses

@@ -23,7 +23,7 @@ import tiny
 import yaml
 from PIL import Image
 from serving.local_service import wait_for
-from serving.ray.ray_command import START, RayService, command, descendants, listening
+from serving.ray.ray_command import START, RayService, command, descendants, listening, title
 
 import galip
 from galip.errors import InputError
@@ -178,10 +178,29 @@ def test_the_app_is_the_same_and_so_are_the_images(service: RayService, folder: 
 
 
 @on_ray
-def test_ray_listens_on_this_machine_alone(service: RayService) -> None:
-    found = listening([service.process.pid, *descendants(service.process.pid)])
+def test_ray_listens_on_this_machine_alone_but_for_the_replicas(service: RayService) -> None:
+    pids = [service.process.pid, *descendants(service.process.pid)]
+    replicas = [pid for pid in pids if title(pid).startswith("ray::ServeReplica")]
+    assert replicas
+    found = listening([pid for pid in pids if pid not in replicas])
     assert found
-    assert found <= LOOPBACK
+    assert {address for address, _ in found} <= LOOPBACK
+
+
+@on_ray
+def test_nobody_is_answered_by_a_replica_without_the_commands_token(service: RayService) -> None:
+    import grpc
+
+    pids = [service.process.pid, *descendants(service.process.pid)]
+    replicas = [pid for pid in pids if title(pid).startswith("ray::ServeReplica")]
+    open_to_all = {port for address, port in listening(replicas) if address not in LOOPBACK}
+    assert open_to_all, "Serve's replicas take calls of each other at all addresses; if not any more, say so in the docs"
+    for port in open_to_all:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary("/ray.serve.ASGIService/HandleRequest")
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"", timeout=60)
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 @on_ray
