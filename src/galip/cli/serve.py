@@ -41,6 +41,13 @@ def serve(
         list[str] | None,
         typer.Option(help="Origin of other web pages that may use the API, such as https://example.org; or *."),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Further name by which requests may call this server, or *. Without a key, at a loopback address, "
+            "only this machine's own names are let in otherwise."
+        ),
+    ] = None,
     root_path: Annotated[str, typer.Option(help="Path that a proxy puts before this server's.")] = "",
     max_prompt: Annotated[int, typer.Option(help="Characters of a prompt.")] = 500,
     max_n: Annotated[int, typer.Option(help="Images of one request.")] = 16,
@@ -74,6 +81,7 @@ def serve(
         warnings.warn("--film-time-limit is now --video-time-limit", DeprecationWarning, stacklevel=2)
     weights_of(model)
     keys = _keys(api_keys)
+    from galip.serving.http.addresses import allowed_hosts
     from galip.serving.model_worker import ModelSpec
 
     settings = _settings(
@@ -86,6 +94,7 @@ def serve(
         time_limit=time_limit,
         video_time_limit=video_time_limit if film_time_limit is None else film_time_limit,
         origins=tuple(origin or ()),
+        allowed_hosts=allowed_hosts(host, allowed_host or (), open_to_all=not keys),
         api_keys=keys,
     )
     spec = ModelSpec(model, name, engine, device, threads, max_batch)

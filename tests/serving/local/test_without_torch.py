@@ -108,3 +108,10 @@ def test_links(url: str) -> None:
     body = {"prompt": "a red heart", "response_format": "url"}
     link = httpx.post(url + "v1/images/generations", json=body).json()["data"][0]["url"]
     assert httpx.get(link).headers["content-type"] == "image/png"
+
+
+def test_the_command_bounds_heads_and_knows_its_own_names(url: str) -> None:
+    assert httpx.get(url, headers={"X": "y" * 70_000}).status_code == 431
+    refused = httpx.get(url + "v1/models", headers={"Host": "evil.example"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "host_not_allowed")
+    assert httpx.get(url + "v1/models", headers={"Host": "localhost"}).status_code == 200

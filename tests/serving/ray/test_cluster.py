@@ -194,7 +194,9 @@ def test_nobody_is_answered_by_a_replica_without_the_commands_token(service: Ray
     pids = [service.process.pid, *descendants(service.process.pid)]
     replicas = [pid for pid in pids if title(pid).startswith("ray::ServeReplica")]
     open_to_all = {port for address, port in listening(replicas) if address not in LOOPBACK}
-    assert open_to_all, "Serve's replicas take calls of each other at all addresses; if not any more, say so in the docs"
+    assert open_to_all, (
+        "Serve's replicas take calls of each other at all addresses; if not any more, say so in the docs"
+    )
     for port in open_to_all:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             call = channel.unary_unary("/ray.serve.ASGIService/HandleRequest")

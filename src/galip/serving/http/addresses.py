@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
+from collections.abc import Sequence
 
 from galip.errors import InputError
 
-_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+"""What this machine calls itself."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -46,5 +49,28 @@ def announce(host: str, port: int, root_path: str, open_to_all: bool, remark: st
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
     shown = f"[{shown}]" if ":" in shown else shown
     print(f"galip: http://{shown}:{port}{root_path}/{remark}", flush=True)
-    if host not in _THIS_MACHINE and open_to_all:
+    if not is_loopback(host) and open_to_all:
         print("Other machines can reach it, and no key is asked for: see --api-keys", flush=True)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def allowed_hosts(host: str, names: Sequence[str], open_to_all: bool) -> tuple[str, ...]:
+    """What `Settings.allowed_hosts` should be.
+
+    Args:
+        host: where the service listens.
+        names: further names that were asked for.
+        open_to_all: whether no key is asked for.
+
+    Returns:
+        The names; of a service that only this machine can reach without a key, its loopback names too. Empty: any.
+    """
+    own = (*LOOPBACK_NAMES, host) if is_loopback(host) and open_to_all else ()
+    return tuple(dict.fromkeys((*own, *names)))

@@ -65,6 +65,7 @@ def create_app(
         version=__version__,
         summary="Images from prompts in one forward pass.",
         lifespan=lifespan,
+        redirect_slashes=False,  # it would redirect to whatever host the client named
         docs_url=None,  # those pages would load scripts from another host
         redoc_url=None,
     )

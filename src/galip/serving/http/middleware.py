@@ -9,9 +9,11 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +22,10 @@ from galip.serving.http.errors import RequestError
 from galip.serving.http.metrics import Metrics
 from galip.serving.http.settings import Settings
 
+access_log = logging.getLogger("galip.access")
+
 _GONE = 499  # as nginx notes it
+_MAX_DROPPED, _MAX_DROPPING = 64 * 2**20, 5.0  # bytes, and seconds, of a refused request's body that are read
 
 _PAGE_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; base-uri 'self'; "
@@ -63,19 +68,36 @@ class ServiceMiddleware:
 
         try:
             try:
+                self._check_host(scope)
                 self._check_key(scope)
                 body = await self._body(scope, receive)
             except RequestError as error:
-                await error.response()(scope, receive, watched)
+                await _refuse(error, scope, receive, watched)
                 return
             if body is None:
                 return
             endpoint = "unknown"
             await self._answer(scope, body, receive, watched)
         finally:
-            route = scope.get("route")  # set by whatever route took the request
+            route = scope.get("route")  # set by the route that took the request
             endpoint = route.path if isinstance(route, APIRoute) else endpoint
-            self._metrics.answered(endpoint, status, time.monotonic() - begun)
+            seconds = time.monotonic() - begun
+            self._metrics.answered(endpoint, status, seconds)
+            # Without the query string, which may hold a prompt.
+            client, path = scope.get("client") or ("-", 0), quote(scope["path"])
+            access_log.info('%s "%s %s" %d %.0f ms', client[0], scope["method"], path, status, 1000 * seconds)
+
+    def _check_host(self, scope: Scope) -> None:
+        """Refuse names that are not this server's.
+
+        A page from elsewhere whose name is made to lead to this machine (DNS rebinding) would count as this server's
+        own for the browser, and could use what only this machine's user should.
+        """
+        allowed = self._settings.allowed_hosts
+        host = host_name(_header(scope, b"host"))
+        if allowed and "*" not in allowed and host not in {name.lower() for name in allowed}:
+            message = f"this server does not go by the name {host!r}; its owner may let it by --allowed-host"
+            raise RequestError(403, message, code="host_not_allowed")
 
     def _check_key(self, scope: Scope) -> None:
         if (
@@ -101,17 +123,21 @@ class ServiceMiddleware:
         )
         if length.isdigit() and int(length) > limit:
             raise too_large
-        parts: list[bytes] = []
-        try:
+
+        async def read() -> bytes | None:
+            body = bytearray()
             while True:
-                message = await asyncio.wait_for(receive(), self._settings.time_limit)
+                message = await receive()
                 if message["type"] == "http.disconnect":
                     return None
-                parts.append(message.get("body", b""))
-                if sum(map(len, parts)) > limit:
+                body += message.get("body", b"")
+                if len(body) > limit:
                     raise too_large
                 if not message.get("more_body"):
-                    return b"".join(parts)
+                    return bytes(body)
+
+        try:
+            return await asyncio.wait_for(read(), self._settings.time_limit)
         except (TimeoutError, asyncio.TimeoutError):
             raise RequestError(
                 408, "the body did not come in time", code="timeout", headers={"Connection": "close"}
@@ -145,6 +171,37 @@ class ServiceMiddleware:
         finally:
             answering.cancel()
             listening.cancel()
+
+
+async def _refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with an error, and read what the client still sends before the answer ends.
+
+    A connection that is closed before everything has been read is reset, and the client may never see the answer.
+    """
+    response = error.response()
+    await send({"type": "http.response.start", "status": error.status, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": bytes(response.body), "more_body": True})
+    if not _header(scope, b"expect"):  # who waits for a word before sending a body has been given it
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(_drop_body(receive), _MAX_DROPPING)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _drop_body(receive: Receive) -> None:
+    dropped = 0
+    while dropped <= _MAX_DROPPED:
+        message = await receive()
+        dropped += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return
+
+
+def host_name(header: str) -> str:
+    """The name in a Host header, in lower case, without the port and the brackets of IPv6."""
+    host = header.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].removesuffix(".")
 
 
 def _headers(path: str) -> Sequence[tuple[bytes, bytes]]:

@@ -31,6 +31,7 @@ class Settings(BaseModel):
     link_lifetime: float = Field(3600.0, gt=0, description="Seconds for which an image's link works.")
     link_bytes: int = Field(64 * 2**20, ge=1, description="Memory for images behind links; the oldest go first.")
     origins: tuple[str, ...] = Field((), description="Other web pages' origins that may use the API, or *.")
+    allowed_hosts: tuple[str, ...] = Field((), description="Names that requests may call this server by; none: any.")
     api_keys: tuple[str, ...] = Field((), repr=False, description="Keys of which a request must give one; none: open.")
 
     @model_validator(mode="before")

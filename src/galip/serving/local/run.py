@@ -13,6 +13,7 @@ from galip.errors import GalipError
 from galip.serving.http.addresses import announce, listen
 from galip.serving.http.app import create_app
 from galip.serving.http.metrics import Metrics
+from galip.serving.http.protocol import BoundedHTTPProtocol
 from galip.serving.http.settings import Settings
 from galip.serving.local.pool import LocalPool
 from galip.serving.local.process import LOG_FORMAT
@@ -56,6 +57,9 @@ def run(
     config = uvicorn.Config(
         app,
         log_level=log_level,
+        access_log=False,  # it would show query strings; `ServiceMiddleware` has a log of its own
+        http=BoundedHTTPProtocol,
+        ws="none",
         root_path=root_path,
         timeout_graceful_shutdown=round(max(settings.time_limit, settings.video_time_limit)),
         server_header=False,
