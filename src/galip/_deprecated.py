@@ -92,8 +92,10 @@ NAMES: dict[str, dict[str, str]] = {
     },
     "galip.evaluation.protocols": {"METRICS": "galip.evaluation.metrics.registry:METRICS"},
     "galip.evaluation.report": {"write_report": "galip.evaluation.report.page:write_report"},
+    "galip.utils.video": {"check_film": "check_video", "FASTEST_GIF": "MAX_GIF_FPS"},
     "galip.utils.image_io": {
         "picture_name": "image_name",
+        "save_png": "save_image",
         "SHEET_NAME": "galip.utils.contact_sheet:SHEET_NAME",
         "SHEET_LIMIT": "galip.utils.contact_sheet:SHEET_LIMIT",
         "contact_sheet": "galip.utils.contact_sheet:contact_sheet",

@@ -83,7 +83,7 @@ def test_captions_are_all_different() -> None:
         (["--batch", "0"], "--batch 0"),
         (["--batch", "two"], "--batch two"),
         (["--engine", "steam"], "there is no such engine"),
-        (["--json", "no/such/speed.json"], "there is no folder"),
+        (["--json-file", "/dev/null/speed.json"], "it cannot be written there"),
     ],
 )
 def test_mistakes_are_one_clean_line_before_anything_is_measured(
@@ -96,7 +96,7 @@ def test_mistakes_are_one_clean_line_before_anything_is_measured(
             str(model),
             engine=named.get("--engine"),
             batch=named.get("--batch", "1"),
-            json_file=Path(named["--json"]) if "--json" in named else None,
+            json_file=Path(named["--json-file"]) if "--json-file" in named else None,
         )
 
 

@@ -15,7 +15,7 @@ from conversion.released_layout import TINY_PRESET, assert_same_bits, content
 from models import tiny as parts
 
 import galip
-from galip.cli import convert as command
+from galip.conversion import model_folder as command
 from galip.conversion.openai_vit import to_openai
 from galip.conversion.released import from_released, read_checkpoint
 from galip.model_repo.describe import describe

@@ -54,7 +54,7 @@ def test_folder_and_inspect(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert lines[-1] == f"more names: {out}/report.json"
     assert len(records_of(out / "validation")) in (1, 2)
     sheet, found = tmp_path / "sheet.png", tmp_path / "found.json"
-    ended = run(capsys, "data", "inspect", out, "--sheet", sheet, "--json", found, "--workers", 1)
+    ended = run(capsys, "data", "inspect", out, "--sheet", sheet, "--json-file", found, "--workers", 1)
     assert ended.code == 0 and sheet.exists()
     assert sum(part["pictures"] for part in json.loads(found.read_text()).values()) == 6
     ended = run(capsys, "data", "inspect", root, "--workers", 1)

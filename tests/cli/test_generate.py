@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from io import BytesIO, TextIOWrapper
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ from cli.running import DrawingCommand
 from PIL import Image
 
 from galip import __version__
+from galip.cli import generate as command
+from galip.cli.rerank import RerankOptions
 from galip.export.exporting import Source, export
 from galip.generation.load import load
-from galip.utils import image_io
 from galip.utils.contact_sheet import SHEET_NAME
+from galip.utils.image_io import read_texts
 
 
 class Command(DrawingCommand):
@@ -43,9 +46,8 @@ def texts(path: Path) -> dict[str, str]:
 def test_captions_times_seeds(generate: Command) -> None:
     ended = generate("a red heart", "a sleepy cat", "-n", 4, "--seed", "0-3")
     assert ended.code == 0
-    assert ended.err == ""
-    lines = ended.out.splitlines()
-    assert lines[0] == f"8 pictures drawn: {generate.out}"
+    lines = ended.err.splitlines()
+    assert lines[0] == f"8 images generated: {generate.out}"
     assert lines[1] == "seeds: 0-3"
     assert lines[2] == f"contact sheet: {generate.out / 'contact-sheet.png'}"
     assert lines[3].endswith(" seconds")
@@ -76,6 +78,51 @@ def test_a_file_holds_the_pipelines_picture_and_says_how_it_was_made(generate: C
         }
 
 
+def test_the_paths_are_printed_and_nothing_else_to_standard_output(generate: Command) -> None:
+    ended = generate("a cat", "two birds", "--seed", 0)
+    assert sorted(map(Path, ended.out.splitlines())) == generate.pictures()
+    assert generate("a cat", "two birds", "--seed", 0).out == ""
+    ended = generate("a heart", "--seed", 0, "--quiet")
+    assert Path(ended.out.strip()) in generate.pictures()
+    assert ended.err == ""
+
+
+def test_json_is_an_object_for_each_image(generate: Command) -> None:
+    assert generate("a cat", "--seed", 0).code == 0
+    ended = generate("a cat", "猫", "--seed", 0, "--truncation", 1, "--json")
+    first, second = map(json.loads, ended.out.splitlines())
+    assert (first["prompt"], first["seed"], first["generated"]) == ("a cat", 0, False)
+    assert (second["prompt"], second["seed"], second["generated"]) == ("猫", 0, True)
+    for facts in (first, second):
+        assert Path(facts["path"]) in generate.pictures()
+        assert facts["model"] == "tiny-32" and len(facts["weights"]) == 16 and facts["truncation"] == 1.0
+    (chosen,) = map(json.loads, generate("a cat", "--seed", 0, "--best-of", 3, "--json").out.splitlines())
+    assert -1 <= chosen["clip_score"] <= 1
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("png", ".png"), ("webp", ".webp"), ("jpeg", ".jpg")])
+def test_size_and_format(generate: Command, format: str, suffix: str) -> None:
+    assert generate("a cat", "--seed", 0, "--no-sheet").code == 0
+    own = Image.open(generate.pictures()[0])
+    ended = generate("a cat", "--seed", 0, "--size", 96, "--format", format, "--no-sheet")
+    path = Path(ended.out.strip())
+    assert path.suffix == suffix and path in generate.pictures()
+    with Image.open(path) as image:
+        assert (image.format, image.size) == (format.upper(), (96, 96))
+        expected = np.asarray(own.resize((96, 96), Image.Resampling.LANCZOS)).astype(int)
+        assert np.abs(np.asarray(image).astype(int) - expected).mean() < (0.5 if format == "png" else 12)
+    assert read_texts(path)["prompt"] == "a cat"
+    assert len(generate.pictures()) == 2
+
+
+def test_another_type_of_weights_is_another_file(generate: Command) -> None:
+    assert generate("a cat", "--seed", 0).code == 0
+    assert generate("a cat", "--seed", 0, "--dtype", "float32").err.startswith("0 images generated, 1 were there")
+    assert generate("a cat", "--seed", 0, "--dtype", "bfloat16").err.startswith("1 image generated: ")
+    ended = generate("a cat", "--seed", 0, "--dtype", "bfloat16", "--refine", 2)
+    assert (ended.code, "gradients are taken in float32" in ended.err) == (2, True)
+
+
 def test_any_caption_gives_a_safe_and_unique_name(generate: Command) -> None:
     captions = ["A cat", "a cat", "a cat!", "猫", "🙂", "../../up", 'x/y\\z:*?"<>|', "é", "e\u0301", "-n", "con"]
     assert generate("--seed", 0, "--no-sheet", "--", *captions).code == 0
@@ -92,34 +139,34 @@ def test_what_is_drawn_is_not_drawn_again(generate: Command) -> None:
     gone = generate.pictures()[1]
     gone.unlink()
     ended = generate("a cat", "two birds", "a red heart", "--seed", 0, "-n", 2)
-    assert ended.out.startswith("3 pictures drawn, 3 were there already: ")
+    assert ended.err.startswith("3 images generated, 3 were there already: ")
     for path, (time, content) in before.items():
         assert path.read_bytes() == content or path == gone
         assert path.stat().st_mtime_ns == time or path == gone
     assert (
         np.abs(np.asarray(Image.open(gone)).astype(int) - np.asarray(Image.open(BytesIO(before[gone][1])))).max() <= 1
     )
-    assert generate("a cat", "--seed", 0).out.startswith("0 pictures drawn, 1 were there already: ")
-    assert generate("a cat", "--seed", 0, "--truncation", 0.5).out.startswith("1 picture drawn: ")
+    assert generate("a cat", "--seed", 0).err.startswith("0 images generated, 1 were there already: ")
+    assert generate("a cat", "--seed", 0, "--truncation", 0.5).err.startswith("1 image generated: ")
 
 
 def test_other_weights_draw_anew(generate: Command, tmp_path: Path) -> None:
     assert generate("a cat", "--seed", 0).code == 0
     generate.model = tiny.save(tmp_path / "tiny-32", seed=1)
-    assert generate("a cat", "--seed", 0).out.startswith("1 picture drawn: ")
+    assert generate("a cat", "--seed", 0).err.startswith("1 image generated: ")
     assert len(generate.pictures()) == 2
 
 
 def test_without_a_seed_a_fresh_one_is_told(generate: Command) -> None:
-    told = [generate("a cat", "two birds", "-n", 2).out.splitlines()[1] for _ in range(2)]
+    told = [generate("a cat", "two birds", "-n", 2).err.splitlines()[1] for _ in range(2)]
     assert told[0] != told[1]
     first, last = told[1].removeprefix("seeds: ").split("-")
     assert int(last) == int(first) + 1
-    assert generate("a cat", "--seed", first).out.startswith("0 pictures drawn, 1 were")
+    assert generate("a cat", "--seed", first).err.startswith("0 images generated, 1 were")
 
 
 def test_seeds_are_one_list_for_every_caption(generate: Command) -> None:
-    assert generate("a cat", "two birds", "--seed", "3,1,9").out.splitlines()[1] == "seeds: 3,1,9"
+    assert generate("a cat", "two birds", "--seed", "3,1,9").err.splitlines()[1] == "seeds: 3,1,9"
     assert len(generate.pictures()) == 6
 
 
@@ -131,10 +178,10 @@ def test_a_prompts_file_is_drawn_line_by_line(generate: Command, tmp_path: Path)
     file.write_bytes("\ufeffa cat\r\n\r\n  two birds \na cat\n猫\n".encode())
     ended = generate("a red heart", "--prompts-file", file)
     assert ended.code == 0
-    assert ended.err == "1 caption given more than once: drawn once\n"
-    assert ended.out.splitlines()[1] == "seeds: 0"
+    assert ended.err.splitlines()[0] == "1 prompt given more than once: generated once"
+    assert ended.err.splitlines()[2] == "seeds: 0"
     assert {texts(path)["prompt"] for path in generate.pictures()} == {"a red heart", "a cat", "two birds", "猫"}
-    assert generate("--prompts-file", file).out.startswith("0 pictures drawn, 3 were there already")
+    assert "0 images generated, 3 were there already" in generate("--prompts-file", file).err
 
 
 def test_prompts_come_from_standard_input(generate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +195,7 @@ def test_a_stopped_run_has_written_what_it_drew_and_goes_on(
 ) -> None:
     file = tmp_path / "prompts.txt"
     file.write_text("\n".join(f"cat number {i}" for i in range(40)))
-    save, saved = image_io.save_png, []
+    save, saved = command.save_image, []
 
     def stop_at_the_tenth(*args: object) -> None:
         if len(saved) == 10:
@@ -157,18 +204,18 @@ def test_a_stopped_run_has_written_what_it_drew_and_goes_on(
         saved.append(args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_io, "save_png", stop_at_the_tenth)
+        patch.setattr(command, "save_image", stop_at_the_tenth)
         assert generate("--prompts-file", file, "--batch-size", 4).code == 130
     assert len(generate.pictures()) == 10
     assert all(path.suffix == ".png" for path in generate.pictures())
     ended = generate("--prompts-file", file, "--batch-size", 4)
-    assert ended.out.startswith("30 pictures drawn, 10 were there already: ")
+    assert ended.err.startswith("30 images generated, 10 were there already: ")
     assert len(generate.pictures()) == 40
 
 
 def test_the_sheet_says_when_it_shows_only_the_first(generate: Command, tmp_path: Path) -> None:
     ended = generate("a cat", "--seed", "0-109", "--batch-size", 64)
-    assert ended.out.splitlines()[2].endswith("contact-sheet.png (the first 100 of 110)")
+    assert ended.err.splitlines()[2].endswith("contact-sheet.png (the first 100 of 110)")
     assert len(generate.pictures()) == 110
 
 
@@ -179,11 +226,11 @@ def test_no_sheet(generate: Command) -> None:
 
 def test_a_bar_is_shown_on_a_terminal_for_more_than_a_batch(generate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "drawing" not in generate("a cat", "-n", 4, "--batch-size", 4).err
+    assert "generating" not in generate("a cat", "-n", 4, "--batch-size", 4).err
     ended = generate("a cat", "-n", 9, "--batch-size", 4)
-    assert "drawing" in ended.err
+    assert "generating" in ended.err
     assert "9/9" in ended.err
-    assert "drawing" not in ended.out
+    assert "generating" not in ended.out
 
 
 # ---- engines
@@ -214,8 +261,8 @@ def test_an_exported_model_draws(generate: Command, tmp_path: Path) -> None:
     generate.model = tmp_path / "exported"
     export(tiny.pipeline(), Source("tiny-32", tiny.save(tmp_path / "tiny-32")), generate.model, "onnx")
     # in fp32 its pictures are the original's, so they are there already
-    assert generate("a cat", "--seed", 0, "--engine", "auto").out.startswith("0 pictures drawn, 1 were there already")
-    assert generate("two birds", "--seed", 0, "--engine", "auto").out.startswith("1 picture drawn")
+    assert generate("a cat", "--seed", 0, "--engine", "auto").err.startswith("0 images generated, 1 were there already")
+    assert generate("two birds", "--seed", 0, "--engine", "auto").err.startswith("1 image generated")
     ended = generate("a red heart", "--engine", "torch")
     assert ended.code == 2
     assert "this model is exported, which torch cannot run" in ended.err
@@ -227,20 +274,27 @@ def test_an_exported_model_draws(generate: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], 'nothing to draw: give captions, as in galip generate "a red heart", or --prompts-file'),
+        ([], 'nothing to generate: give prompts, as in galip generate "a red heart", or --prompts-file'),
         ([""], "it is empty; say what to draw"),
         (["a cat", "--seed", "3-1"], "runs backwards"),
-        (["a cat", "--seed", "heart"], "'heart' is no seed; write them like 7, 0-3 or 0-3,7"),
-        (["a cat", "--seed", "-4"], "is no seed"),
+        (["a cat", "--seed", "heart"], "'heart' is not a seed; write them like 7, 0-3 or 0-3,7"),
+        (["a cat", "--seed", "-4"], "is not a seed"),
         (["a cat", "--seed", str(2**63)], "a seed must lie between"),
         (["a cat", "--seed", str(2**63 - 1), "-n", "2"], "the last seed would be 2**63 or more"),
         (["a cat", "--seed", "0-3", "-n", "3"], "-n 3, but --seed 0-3 names 4 seeds"),
+        (["a cat", "--seed", "9" * 5000], "is not a seed; write them like 7"),
+        (["a cat", "-n", "1000000000000"], "1,000,000,000,000 files take 4,096,000.0 GB or more"),
+        (["a cat", "-n", "9" * 5000], "'-n'"),
+        (["a cat", "--threads", "1000000"], "'--threads'"),
         (["a cat", "--truncation", "nan"], "--truncation nan: give a finite number"),
+        (["a cat", "--truncation", "1e38"], "--truncation 1e+38: give about 0 to 1"),
+        (["a cat", "--format", "gif"], "'--format'"),
+        (["a cat", "--size", "100000"], "'--size'"),
         (["a cat", "--prompts-file", "no-such.txt"], "no-such.txt: No such file or directory"),
         (["a cat", "--prompts-file", "."], "Is a directory"),
         (["a cat", "--model", "no-such-model"], "'no-such-model': there is no such folder and no such bundled model"),
         (["a cat", "--model", "someone/no-model"], "no folder someone/no-model here"),
-        (["a cat", "--engine", "warp"], "engine 'warp': there is no such engine, use one of torch, compile"),
+        (["a cat", "--engine", "warp"], "'--engine': Value error, 'warp' is not one of"),
         (["a cat", "--engine", "openvino", "--device", "cuda"], "device 'cuda': openvino runs on the CPU"),
         (["a cat", "--device", "gpu7"], "device 'gpu7': there is no such device"),
         (["a cat", "-n", "0"], "'-n'"),
@@ -254,6 +308,7 @@ def test_a_mistake_is_one_clean_line(generate: Command, argv: list[str], message
     assert message in ended.err
     assert "Traceback" not in ended.err
     assert ended.out == ""
+    assert not generate.out.exists()
 
 
 @pytest.mark.parametrize(
@@ -283,7 +338,7 @@ def test_a_caption_of_ten_thousand_characters_is_drawn_with_one_warning(generate
     caption = ("a sleepy cat " * 800)[:10000].strip()
     ended = generate(caption, "--seed", "0-1")
     assert ended.code == 0
-    assert len(ended.err.splitlines()) == 1
+    assert sum(line.startswith("Warning") for line in ended.err.splitlines()) == 1
     assert ended.err.startswith("Warning: caption has more than 16 tokens and is truncated: 'a sleepy cat a")
     for path in generate.pictures():
         assert len(path.name) < 100
@@ -298,9 +353,7 @@ def test_an_output_folder_that_is_a_file(generate: Command) -> None:
     generate.out = generate.out / "below"
     ended = generate("a cat")
     assert ended.code == 2
-    assert ended.err == (
-        f"Error: -o {generate.out}: pictures cannot be written there (Not a directory); give another folder\n"
-    )
+    assert ended.err == (f"Error: -o {generate.out}: it cannot be made (Not a directory); give another folder\n")
 
 
 @pytest.mark.skipif(os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
@@ -309,7 +362,7 @@ def test_an_output_folder_that_cannot_be_written(generate: Command) -> None:
     generate.out.chmod(0o500)
     ended = generate("a cat")
     assert ended.code == 2
-    assert "pictures cannot be written there (Permission denied); give another folder" in ended.err
+    assert "nothing can be written there (Permission denied); give another folder" in ended.err
 
 
 def test_the_folder_is_checked_before_the_model(generate: Command) -> None:
@@ -330,6 +383,24 @@ def test_a_broken_model_is_named_with_the_seed(generate: Command, tmp_path: Path
     assert generate.pictures() == []
 
 
+def test_a_model_that_cannot_be_loaded_leaves_no_folder(generate: Command, tmp_path: Path) -> None:
+    generate.model = tiny.save(tmp_path / "cut")
+    weights = next((generate.model / "generator").glob("*.safetensors"))
+    os.truncate(weights, weights.stat().st_size // 2)
+    assert generate("a cat").code == 2
+    assert not generate.out.exists()
+
+
+def test_images_without_end_are_planned_on_the_way(model: Path, tmp_path: Path) -> None:
+    """As many as the disk might hold: a list of them would not fit into memory."""
+    files = command.Files(tmp_path, {}, {}, None, "png", False)
+    request = command.Request(["a cat"], range(10**12), 10**12, RerankOptions(), 1.0, 4)
+    pipe = load(model, engine="torch", device="cpu")
+    for result in islice(command._results(request, files, lambda: (pipe, None)), 5):
+        files.save(result)
+    assert len(list(tmp_path.iterdir())) == files.written == 5
+
+
 def test_a_mistake_costs_no_heavy_import_and_the_command_runs_by_itself(model: Path, tmp_path: Path) -> None:
     code = (
         "import sys, json\nfrom galip.cli import main\n"
@@ -345,4 +416,4 @@ def test_a_mistake_costs_no_heavy_import_and_the_command_runs_by_itself(model: P
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(result.stdout.splitlines()[-1]) == [2, False, 0, 1]
-    assert "1 picture drawn" in result.stdout
+    assert "1 image generated" in result.stderr

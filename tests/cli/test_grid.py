@@ -44,9 +44,9 @@ def grid(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Com
 def test_captions_by_seeds(grid: Command) -> None:
     ended = grid("a cat", "two birds", "--seed", "3,5", "--size", 32)
     assert ended.code == 0
-    assert ended.err == ""
-    assert ended.out.startswith(f"4 pictures drawn: {grid.out} (")
-    assert ended.out.splitlines()[1] == "seeds: 3,5"
+    assert ended.out == f"{grid.out}\n"
+    assert ended.err.startswith(f"4 images generated: {grid.out} (")
+    assert ended.err.splitlines()[1] == "seeds: 3,5"
     pipe = tiny.pipeline()
     for caption in ("a cat", "two birds"):
         for picture in pipe(caption, num_images_per_prompt=2, seed=[3, 5]).images:
@@ -58,7 +58,7 @@ def test_captions_by_seeds(grid: Command) -> None:
 
 
 def test_seeds_are_the_same_without_saying(grid: Command) -> None:
-    assert grid("a cat").out.splitlines()[1] == "seeds: 0-3"
+    assert grid("a cat").err.splitlines()[1] == "seeds: 0-3"
     first = grid.sheet()
     grid("a cat")
     assert (grid.sheet() == first).all()
@@ -81,10 +81,17 @@ def test_seeds_are_the_same_without_saying(grid: Command) -> None:
 )
 def test_every_way_to_lay_it_out(grid: Command, argv: list[str], pictures: int, told: str) -> None:
     ended = grid(*argv)
-    assert ended.err == ""
     assert ended.code == 0
-    assert ended.out.startswith(f"{pictures} picture")
+    assert ended.err.startswith(f"{pictures} image")
     assert grid.text("grid") == told
+
+
+def test_quiet_prints_the_path_alone(grid: Command) -> None:
+    grid.out = grid.out.with_name("new") / "grid.webp"
+    ended = grid("a cat", "--quiet", "--size", 32)
+    assert (ended.code, ended.out, ended.err) == (0, f"{grid.out}\n", "")
+    with Image.open(grid.out) as image:
+        assert image.format == "WEBP"
 
 
 def test_a_square_has_its_corners(grid: Command) -> None:
@@ -103,21 +110,21 @@ def test_fine_from_0_is_the_fine_caption(grid: Command) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], 'nothing to draw: give captions, as in galip grid "a red heart" "a sleepy cat"'),
+        ([], 'nothing to generate: give prompts, as in galip grid "a red heart" "a sleepy cat"'),
         (["a cat", ""], "it is empty"),
-        (["a cat", "--seed", "x"], "'x' is no seed"),
-        (["a cat", "--steps", "3"], "--steps leads from one caption to another"),
+        (["a cat", "--seed", "x"], "'x' is not a seed"),
+        (["a cat", "--steps", "3"], "--steps leads from one prompt to another"),
         (["a cat", "a heart", "--steps", "1"], "'--steps'"),
-        (["a cat", "a heart", "--square", "3"], "--square with 2 captions and 1 seed: give four captions"),
-        (["a cat", "--square", "3", "--seed", "1,2"], "--square with 1 caption and 2 seeds"),
+        (["a cat", "a heart", "--square", "3"], "--square with 2 prompts and 1 seed: give four prompts"),
+        (["a cat", "--square", "3", "--seed", "1,2"], "--square with 1 prompt and 2 seeds"),
         (["a cat", "a heart", "--steps", "3", "--fine", "kitten"], "--steps and --fine are given"),
         (["a cat", "--fine", "kitten", "--seed", "1,2"], "--fine with --seed 1,2"),
         (["a cat", "--fine-from", "2"], "--fine-from belongs to --fine"),
         (["a cat", "--strengths", "1,2"], "--strengths belongs to --direction"),
-        (["a cat", "--direction", "a cat", "a red cat", "--strengths", "1,x"], "--strengths 1,x: 'x' is no number"),
+        (["a cat", "--direction", "a cat", "a red cat", "--strengths", "1,x"], "--strengths 1,x: 'x' is not a number"),
         (["a cat", "--direction", "a cat", "a cat"], "there is no direction between them"),
-        (["a cat", "-o", "grid.jpg"], "-o grid.jpg: a .png file is written"),
-        (["a cat", "--resample", "cubic"], "--resample cubic: use one of"),
+        (["a cat", "-o", "grid.txt"], "grid.txt: an image file is written; name it .png, .webp"),
+        (["a cat", "--resample", "cubic"], "'--resample': Value error, 'cubic' is not one of 'lanczos'"),
         (["a cat", "--seed", "0-4999"], "a grid of 1 x 5000 is 5,000 pictures"),
         (["a cat", "--size", "8192", "--seed", "0-9"], "give a smaller --size"),
         (["a cat"], "no such folder and no such bundled model"),

@@ -38,7 +38,7 @@ def test_the_table_tells_it_all(model: Path, capsys: pytest.CaptureFixture[str])
         "generator MateGenerator",
         f"{trainable:,} trained float32",
         f"parameters {trainable:,} trainable,",
-        "pictures 32 x 32 pixels",
+        "images 32 x 32 pixels",
         "licence cc-by-4.0",
         "trained on emoji, [a box]",
         "images 150,000",
@@ -82,8 +82,8 @@ def test_an_exported_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFi
         "model tiny-32, exported for onnx by galip",
         "precision fp16",
         "against fp32 PSNR",
-        "pictures 32 x 32 pixels",
-        "captions up to 16 tokens",
+        "images 32 x 32 pixels",
+        "prompts up to 16 tokens",
         "engine onnxruntime: the model is exported for onnx",
     ):
         assert words in shown

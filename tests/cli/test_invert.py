@@ -40,8 +40,8 @@ def test_a_picture_its_edits_and_variations(invert: Command) -> None:
     ended = invert(
         invert.picture, "--caption", "a heart", "--edit", "two birds", "--edit", "a cat", "--variations", 2, *QUICK
     )
-    assert (ended.code, ended.err) == (0, "")
-    lines = ended.out.splitlines()
+    assert ended.code == 0
+    lines = ended.err.splitlines()
     assert lines[0].startswith("reconstruction: PSNR ")
     edits = {name for name in invert.names() if name.startswith("edit-")}
     assert len(edits) == 2 and any(name.startswith("edit-two-birds-s0-") for name in edits)
@@ -91,17 +91,21 @@ def test_other_weights_are_refused(invert: Command, tmp_path: Path) -> None:
     assert "it was inverted with other weights" in ended.err
 
 
+def test_an_unknown_fit_is_an_error_of_usage(invert: Command) -> None:
+    ended = invert(invert.picture, "--fit", "stretch")
+    assert (ended.code, "'--fit': Value error, 'stretch' is not one of 'crop', 'pad'" in ended.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("nothing.png",), "there is neither a picture nor a folder"),
-        (("PICTURE", "--strength", 1.5, "--edit", "a cat"), "--strength 1.5: give 0 to 1, or the picture's --caption"),
+        (("nothing.png",), "there is neither an image nor a folder"),
+        (("PICTURE", "--strength", 1.5, "--edit", "a cat"), "--strength 1.5: give 0 to 1, or the image's --caption"),
         (("PICTURE", "--strength", -1, "--caption", "a cat"), "--strength -1.0: give 0 or more"),
         (("PICTURE", "--amount", 2), "--amount 2.0: give 0 to 1"),
         (("PICTURE", "--edit", " "), "empty"),
-        (("PICTURE", "--fit", "stretch"), "fit 'stretch'"),
         (("PICTURE", "--clip", "no-such"), "--clip no-such: there is no such folder"),
-        (("BROKEN",), "not a readable picture (unknown format)"),
+        (("BROKEN",), "not a readable image (unknown format)"),
     ],
 )
 def test_bad_options_are_one_line_and_nothing_is_written(

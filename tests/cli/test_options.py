@@ -25,12 +25,12 @@ def test_seeds(text: str, seeds: list[int]) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "no seed"),
-        ("a", "'a' is no seed"),
-        ("1,,2", "'' is no seed"),
-        ("-1", "'-1' is no seed"),
-        ("1.5", "no seed"),
-        ("٣", "no seed"),
+        ("", "not a seed"),
+        ("a", "'a' is not a seed"),
+        ("1,,2", "'' is not a seed"),
+        ("-1", "'-1' is not a seed"),
+        ("1.5", "not a seed"),
+        ("٣", "not a seed"),
         ("3-0", "3-0 runs backwards"),
         ("0-3,2", "2 is there twice"),
         ("0-99999999999", "more than 1,000,000"),

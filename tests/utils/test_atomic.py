@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +62,15 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_p
         (tmp_path / name).touch()
     atomic.write_text(goal, "whole")
     assert left_in(tmp_path) == sorted([living, other_goal, "a.txt"])
+
+
+@pytest.mark.parametrize("write", [atomic.atomic_file, atomic.atomic_folder])
+def test_a_full_disk_is_named_by_the_goal(tmp_path: Path, write: Any) -> None:
+    goal = tmp_path / "goal"
+    with pytest.raises(OSError, match="No space left") as caught, write(goal):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write to a full disk says it, without a name
+    assert caught.value.filename == str(goal)
+    assert left_in(tmp_path) == []
 
 
 def test_a_folder_is_cleared_of_all_that_killed_writers_left(tmp_path: Path) -> None:

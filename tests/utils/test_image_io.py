@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from galip.utils.image_io import image_name, save_png
+from galip.utils.image_io import image_name, save_image
 
 SETTINGS = {"weights": "0123456789abcdef", "truncation": 1.0}
 
@@ -61,7 +61,7 @@ def test_names_are_the_same_for_the_same_and_differ_otherwise() -> None:
 def test_a_png_keeps_its_pixels_and_its_texts(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     texts = {"prompt": "eine Katze 猫 " + "x" * 10000, "seed": "7"}
-    save_png(Image.fromarray(pixels), tmp_path / "a.png", texts)
+    save_image(Image.fromarray(pixels), tmp_path / "a.png", texts)
     with Image.open(tmp_path / "a.png") as image:
         assert np.array_equal(np.asarray(image), pixels)
         assert image.text == texts
@@ -69,12 +69,12 @@ def test_a_png_keeps_its_pixels_and_its_texts(tmp_path: Path) -> None:
 
 
 def test_a_png_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
-    save_png(square("red"), tmp_path / "a.png")
+    save_image(square("red"), tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
     broken = square("blue")
     broken.close()
     with pytest.raises(ValueError, match="closed"):
-        save_png(broken, tmp_path / "a.png")
+        save_image(broken, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
@@ -82,5 +82,5 @@ def test_a_png_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(tmp_p
 def test_a_png_that_cannot_take_its_place_leaves_nothing_beside_it(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
     with pytest.raises(OSError, match=r"a\.png"):
-        save_png(square(), tmp_path / "a.png")
+        save_image(square(), tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -174,7 +174,7 @@ def test_frames_of_another_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "fps", "size", "message"),
     [
-        ("walk.avi", 24, None, ".avi is not a format of a video; name it .mp4, .gif or .webp, or a folder"),
+        ("walk.avi", 24, None, ".avi is not the ending of a video; name it .mp4, .gif or .webp, or a folder"),
         ("walk.mp4", 24, 33, "an MP4 needs even sides"),
         ("walk.webp", 24, 20000, ".webp holds at most 16383 a side"),
         ("walk.gif", 60, None, "a GIF shows at most 50 frames per second, not 60"),

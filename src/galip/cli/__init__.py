@@ -34,6 +34,7 @@ COMMANDS = {
     "serve": Command("Serve a model: a web app, and an API like OpenAI's.", "serve"),
     "bulk": Command("Generate images for prompts by the million, into shards."),
     "info": Command("Say what a model is made of and trained on."),
+    "models": Command("List the models that are on this machine."),
     "export": Command("Write a model for another engine, or in another precision.", "torch"),
     "convert": Command("Read and write the GALIP authors' checkpoints.", "torch"),
     "data": Command("Prepare captioned images for training, and look at them."),
@@ -103,24 +104,27 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Set GALIP_DEBUG=1 to see the traceback of such an error too. An interrupt exits with 130.
     """
+    from galip.utils.terminal import note, session
+
     command = typer.main.get_command(app)
-    try:
-        command.main(args=argv if argv is None else list(argv), prog_name="galip", standalone_mode=True)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        _hush_stdout()
-        sys.exit(1)
-    except (GalipError, OSError) as error:
-        if os.environ.get("GALIP_DEBUG", "") not in ("", "0"):
-            raise
-        print(f"Error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    finally:
+    with session():
         try:
-            sys.stdout.flush()
-        except BrokenPipeError:  # `galip info MODEL | head -1`
+            command.main(args=argv if argv is None else list(argv), prog_name="galip", standalone_mode=True)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except BrokenPipeError:
             _hush_stdout()
+            sys.exit(1)
+        except (GalipError, OSError) as error:
+            if os.environ.get("GALIP_DEBUG", "") not in ("", "0"):
+                raise
+            note(f"Error: {one_line(error)}")
+            sys.exit(2)
+        finally:
+            try:
+                sys.stdout.flush()
+            except BrokenPipeError:  # `galip info MODEL | head -1`
+                _hush_stdout()
 
 
 def one_line(error: Exception) -> str:

@@ -1,25 +1,25 @@
-"""`galip bench`: how fast a model draws here, by engine and batch size."""
+"""`galip bench`: how fast a model generates here, by engine and batch size."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from galip.benchmarking.running import measure_model
+from galip.cli.options import ModelArgument, ThreadsOption, shortened
 from galip.errors import InputError
 from galip.model_repo.resolve import DEFAULT_MODEL
+from galip.utils.atomic import write_json
+from galip.utils.checks import check_file
+from galip.utils.terminal import Console, note, say_json
 
 
 def bench(
-    model: Annotated[str, typer.Argument(help="A bundled model's name, a folder, or a hub id.")] = DEFAULT_MODEL,
+    model: ModelArgument = DEFAULT_MODEL,
     engine: Annotated[
         str | None,
         typer.Option(
@@ -27,31 +27,36 @@ def bench(
             "[default: all that are installed, without compile]"
         ),
     ] = None,
-    batch: Annotated[str, typer.Option(help="Pictures drawn at once, separated by commas.")] = "1,4,8",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: the engine's own choice]")] = None,
+    batch: Annotated[str, typer.Option(help="Images generated at once, separated by commas.")] = "1,4,8",
+    threads: ThreadsOption = None,
     device: Annotated[
         str | None, typer.Option(help="For torch and compile: cpu, cuda, ... [default: a GPU if there is one]")
     ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="Time to spend on each number, after a warm-up.")] = 3.0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    json_file: Annotated[Path | None, typer.Option(help="Also write the numbers to this file.")] = None,
 ) -> None:
-    """Measure how fast a model draws on this machine, and with how much memory.
+    """Measure how fast a model generates on this machine, and with how much memory.
 
     Each engine runs in processes of its own, in turns. Measure on an idle machine.
     """
     engines = [] if engine is None else [word.strip() for word in engine.split(",")]
     batches = _batches(batch)
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise InputError(f"--json {json_file}: there is no folder {json_file.parent}; make it first")
-    result = measure_model(model, engines, batches, threads, device, seconds, say=_say)
     if json_file is not None:
-        _write(json_file, result)
-    console = Console(markup=False, highlight=False)
+        check_file(json_file, "--json-file")
+    result = measure_model(model, engines, batches, threads, device, seconds, say=note)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(json_file, result)
+    if as_json:
+        say_json(result)
+        return
+    console = Console()
     console.print(_start_up(result))
     console.print(_speed(result))
     facts = result["machine"]
     for line in (
-        "medians, in brackets the quartiles; per s: pictures; MiB: the most memory that the process has held by then",
+        "medians, in brackets the quartiles; per s: images; MiB: the most memory that the process has held by then",
         f"{facts['processor']}, {facts['cores_for_us']} of {facts['cores']} cores, {_threads(threads)}",
         ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
     ):
@@ -63,7 +68,7 @@ def bench(
 def _start_up(result: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("engine", no_wrap=True)
-    for heading in ("start to first picture, s", "MiB"):
+    for heading in ("start to first image, s", "MiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for engine, found in result["engines"].items():
         table.add_row(engine, _spread(found["first_picture"], 1), _mib(found["first_peak_bytes"]))
@@ -105,16 +110,6 @@ def _threads(threads: int | None) -> str:
 
 def _batches(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise InputError(f"--batch {text}: give numbers of pictures, 1 or more, like 1,4,8")
+    if not all(word.isascii() and word.isdecimal() and len(word) < 7 and int(word) > 0 for word in words):
+        raise InputError(f"--batch {shortened(text)}: give numbers of images, 1 or more, like 1,4,8")
     return [int(word) for word in words]
-
-
-def _write(file: Path, result: dict[str, Any]) -> None:
-    unfinished = file.with_name(f".unfinished-{file.name}")
-    unfinished.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, file)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

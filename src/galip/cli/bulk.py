@@ -8,22 +8,26 @@ from typing import Annotated
 import typer
 
 from galip.cli.options import (
+    AUTO,
     BATCH_SIZE,
     BatchSizeOption,
+    ClusterOption,
     DeviceOption,
     EngineOption,
+    FormatOption,
     ModelOption,
+    QualityOption,
     SizeOption,
     ThreadsOption,
     TruncationOption,
     check_truncation,
 )
-from galip.cli.terminal import progress_bars
 from galip.errors import InputError
 from galip.generation.noise import check_seed
-from galip.generation.select import AUTO, check_engine
 from galip.model_repo.resolve import DEFAULT_MODEL, weights_of
 from galip.utils.extras import require
+from galip.utils.image_io import QUALITY
+from galip.utils.terminal import progress_bars, say
 
 
 def bulk(
@@ -41,8 +45,8 @@ def bulk(
     ] = 0,
     truncation: TruncationOption = 1.0,
     size: SizeOption = None,
-    format: Annotated[str, typer.Option(help="png, webp or jpeg.")] = "png",
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of WebP and JPEG.")] = 90,
+    format: FormatOption = "png",
+    quality: QualityOption = QUALITY,
     per_shard: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = 1000,
     batch_size: BatchSizeOption = BATCH_SIZE,
     engine: EngineOption = AUTO,
@@ -52,23 +56,16 @@ def bulk(
         int | None,
         typer.Option(min=1, help="Processes with a model each. [default: one on a GPU, else one a core with a thread]"),
     ] = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="ray: run on this machine's GPUs, or on the cluster at RAY_ADDRESS.")
-    ] = None,
+    cluster: ClusterOption = None,
     replicas: Annotated[int, typer.Option(min=1, help="With --cluster: models at the same time.")] = 1,
 ) -> None:
-    """Generate from a file of prompts, however long, into shards.
+    """Generate images of a file of prompts, however long, into shards.
 
     Images are those of `galip generate` for the same prompt and seed. Interrupted, by whatever it is, the same
     command goes on with the shards that are missing.
     """
     check_truncation(truncation)
-    check_engine(engine)
     check_seed(seed)
-    if format not in ("png", "webp", "jpeg"):
-        raise InputError(f"--format {format}: use png, webp or jpeg")
-    if cluster not in (None, "ray"):
-        raise InputError(f"--cluster {cluster}: use ray, the only one that is known")
     if cluster is not None:
         require("--cluster ray", "cluster")
     if cluster is not None and workers is not None:
@@ -80,11 +77,11 @@ def bulk(
     from galip.serving.model_worker import ModelSpec
 
     spec = ModelSpec(model, None, engine, device, threads, batch_size)
-    options = GenerationOptions(spec, weights, number, seed, truncation, size, format, quality)  # type: ignore[arg-type]
+    options = GenerationOptions(spec, weights, number, seed, truncation, size, format, quality)
     job = BulkJob(prompts, out, options, per_shard)
     with progress_bars() as progress:
         report = run(job, workers, progress) if cluster is None else run_on_ray(job, replicas, progress)
     for line in summary(report, out):
-        print(line)
+        say(line)
     if report["skipped"]:
         raise typer.Exit(1)

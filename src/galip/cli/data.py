@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from galip.cli.terminal import progress_bars
 from galip.errors import InputError
+from galip.utils.checks import check_file
+from galip.utils.image_io import format_of
+from galip.utils.terminal import note, progress_bars, say, say_json
 
 if TYPE_CHECKING:
     from galip.data_prep.base import Listing, WritingOptions
@@ -68,7 +70,7 @@ def _prepare(listing: Callable[[], Listing], out: Path, writing: WritingOptions,
         progress("listing the images", 0, 0)
         report = prepare(listing(), out, writing, workers or usable_cores(), progress)
     for line in summary(report, out):
-        print(line)
+        say(line)
 
 
 @sources.command("folder")
@@ -213,7 +215,7 @@ def _index(listing: Callable[[], Listing], root: Path, writing: WritingOptions, 
     with progress_bars() as progress:
         report = index_in_place(listing(), root, writing.images, workers or usable_cores(), progress)
     for line in summary(report, root):
-        print(line)
+        say(line)
 
 
 @sources.command("hub")
@@ -265,8 +267,11 @@ def emoji_(
 @data.command("inspect")
 def inspect_(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Shards, tars, or a plain folder of images.")],
-    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet with captions here, a .png.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything that was found here.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a contact sheet with captions here: .png, .webp or .jpg.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
+    json_file: Annotated[Path | None, typer.Option(help="Write everything that was found here.")] = None,
     workers: Workers = None,
 ) -> None:
     """Count, measure and check images and captions.
@@ -277,15 +282,24 @@ def inspect_(
     from galip.data_prep.parallel import usable_cores
     from galip.utils.atomic import write_json
 
+    if sheet:
+        format_of(sheet)
+        check_file(sheet, "--sheet")
+    if json_file:
+        check_file(json_file, "--json-file")
     with progress_bars() as progress:
         found = inspect(path, workers or usable_cores(), progress)
-    for line in described(found):
-        print(line)
+    everything = {name: facts.as_json() for name, facts in found.items()}
+    if as_json:
+        say_json(everything)
+    else:
+        for line in described(found):
+            say(line)
     if json_file:
-        write_json(json_file, {name: facts.as_json() for name, facts in found.items()})
-        print(f"everything: {json_file}")
+        write_json(json_file, everything)
+        note(f"everything: {json_file}")
     if sheet:
         write_sheet(path, sheet)
-        print(f"contact sheet: {sheet}")
+        note(f"contact sheet: {sheet}")
     if any(facts.broken_count for facts in found.values()):
         raise typer.Exit(1)

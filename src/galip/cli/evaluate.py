@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from galip.cli.terminal import progress_bars
+from galip.cli.options import EngineName
 from galip.errors import InputError
 from galip.utils.extras import require
+from galip.utils.terminal import Console, progress_bars, say
 
 
 def evaluate(
@@ -39,10 +40,9 @@ def evaluate(
     list_all: Annotated[bool, typer.Option("--list", help="List protocols, metrics and prompt suites.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images generated at once; changes no number.")] = 16,
     engine: Annotated[
-        str | None,
+        EngineName | None,
         typer.Option(
-            help="What generates: torch, compile, openvino, onnxruntime, or auto, the fastest that is installed. "
-            "[default: torch, the same images on any hardware; an exported model's own engine]"
+            help="What generates. [default: torch, the same images on any hardware; an exported model's own engine]"
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
@@ -86,7 +86,7 @@ def evaluate(
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     rules = resolved(get_protocol(protocol), references, _values(settings), names)
     distributed = Distributed(device, "--device")
-    with progress_bars(shown=distributed.is_main) as progress:
+    with progress_bars(shown=distributed.is_main, transient=False) as progress:
         result = run(
             models[0],
             rules,
@@ -99,20 +99,16 @@ def evaluate(
         )
     if result is None:
         return
-    from rich.console import Console
-
     from galip.evaluation.report.comparison import compare as table
 
     Console().print(table([result]))
     if out is not None:
-        typer.echo(f"{out}: {result.n_generated:,} images, {result.seconds:.0f} s")
+        say(f"{out}: {result.n_generated:,} images, {result.seconds:.0f} s")
     if report is not None and out is not None:
         _report([out], report)
 
 
 def _show(paths: list[Path], report: Path | None) -> None:
-    from rich.console import Console
-
     from galip.evaluation.report.comparison import compare as table
     from galip.evaluation.result import read_result
 
@@ -125,11 +121,10 @@ def _report(paths: list[Path], out: Path) -> None:
     from galip.evaluation.report.page import write_report
 
     write_report(paths, out)
-    typer.echo(f"{out}: open it in a browser; it needs no network")
+    say(f"{out}: open it in a browser; it needs no network")
 
 
 def _list() -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from galip.evaluation.metrics.registry import METRICS
@@ -168,5 +163,5 @@ def _values(given: list[str] | None) -> dict[str, Any]:
         try:
             values[name] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise InputError(f"--set {name}={text}: no value can be read from it") from error
+            raise InputError(f"--set {name}={text}: it cannot be read as a value") from error
     return values

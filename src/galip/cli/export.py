@@ -1,13 +1,13 @@
-"""`galip export`: a model for an engine that draws without torch, or in another precision."""
+"""`galip export`: a model for another engine, or in another precision."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from galip.cli.options import ModelArgument
 from galip.errors import InputError
 from galip.generation.load import load
 from galip.generation.prompts import read_captions
@@ -15,25 +15,31 @@ from galip.model_repo.export_folder import check_out, is_export, written_whole
 from galip.model_repo.fingerprint import fingerprint
 from galip.model_repo.index import check_model_folder
 from galip.model_repo.resolve import fetch
+from galip.utils.terminal import note, say
 
 if TYPE_CHECKING:
     from galip.torch_backend.pipeline import GALIPPipeline
 
-FORMATS = ("openvino", "onnx", "torch")
-PRECISIONS = {"openvino": ("fp32", "fp16", "int8"), "onnx": ("fp32", "fp16"), "torch": ("fp32", "fp16")}
+Format = Literal["openvino", "onnx", "torch"]
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: dict[Format, tuple[Precision, ...]] = {
+    "openvino": ("fp32", "fp16", "int8"),
+    "onnx": ("fp32", "fp16"),
+    "torch": ("fp32", "fp16"),
+}
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A bundled model's name, a folder, or a hub id.")],
+    model: ModelArgument,
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     kind: Annotated[
-        str,
+        Format,
         typer.Option(
             "--format", help="openvino, onnx (for ONNX Runtime), or torch: a model folder without the discriminator."
         ),
     ] = "openvino",
     precision: Annotated[
-        str,
+        Precision,
         typer.Option(
             help="fp32; fp16: half the size; int8 (openvino): convolutions in 8-bit integers, with --captions."
         ),
@@ -41,18 +47,16 @@ def export(
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="A UTF-8 file with one caption a line, like those that will be drawn: calibrates int8, and measures "
-            "how near the pictures are to those in fp32."
+            help="A UTF-8 file with one prompt a line, like those that will be used: calibrates int8, and measures "
+            "how near the images are to those in fp32."
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there already.")] = False,
 ) -> None:
-    """Write a model for an engine that draws without torch.
+    """Write a model for an engine that generates without torch.
 
     The folder holds text encoder, generator, tokenizer and a model card, and loads like any model: galip.load(OUT).
     """
-    if kind not in FORMATS:
-        raise InputError(f"--format {kind}: use one of {', '.join(FORMATS)}")
     if precision not in PRECISIONS[kind]:
         raise InputError(f"--precision {precision}: for the format {kind} there are {', '.join(PRECISIONS[kind])}")
     if precision == "int8" and captions is None:
@@ -70,7 +74,7 @@ def export(
     else:
         _export_engine(folder, Path(model).name, out, kind, precision, lines)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    print(f"{out}: {kind}, {precision}, {size / 1e6:.1f} MB")
+    say(f"{out}: {kind}, {precision}, {size / 1e6:.1f} MB")
 
 
 def _export_engine(folder: Path, name: str, out: Path, kind: str, precision: str, captions: list[str]) -> None:
@@ -81,15 +85,15 @@ def _export_engine(folder: Path, name: str, out: Path, kind: str, precision: str
 
     require_engine("openvino" if kind == "openvino" else "onnxruntime")
     pipeline = _load(folder)
-    manifest = write(pipeline, Source(name, folder), out, kind, precision, captions, _say, compare)  # type: ignore[arg-type]
+    manifest = write(pipeline, Source(name, folder), out, kind, precision, captions, note, compare)  # type: ignore[arg-type]
     if manifest.quality is not None:
         quality = manifest.quality
-        print(
+        say(
             f"against fp32, over {quality['captions']} captions: PSNR {quality['psnr_mean']} dB in the mean, "
             f"{quality['psnr_lowest']} dB at the lowest, largest difference {quality['largest_difference']}"
         )
         if "frechet" in quality:
-            print(
+            say(
                 f"over {quality['pictures']} pictures, by the model's own CLIP: CLIP score {quality['clip_score']}, in "
                 f"fp32 {quality['clip_score_fp32']}; Frechet distance {quality['frechet']}, of other seeds "
                 f"{quality['frechet_seeds']}"
@@ -109,13 +113,9 @@ def _export_torch(folder: Path, out: Path, precision: str) -> None:
         for name in ("README.md", "training.json"):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, unfinished / name)
-    print(f"weights {fingerprint(folder)} -> {fingerprint(out)}")
+    say(f"weights {fingerprint(folder)} -> {fingerprint(out)}")
 
 
 def _load(folder: Path) -> GALIPPipeline:
-    _say(f"loading {folder}")
+    note(f"loading {folder}")
     return load(folder, device="cpu", dtype="float32", engine="torch")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -10,18 +9,19 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from galip.cli.options import ModelArgument
 from galip.generation.select import WITHOUT_TORCH, Choice, choose
 from galip.model_repo.cache import is_cached
 from galip.model_repo.describe import ModelFacts, describe
 from galip.model_repo.export_folder import Manifest, is_export, read_manifest
 from galip.model_repo.resolve import DEFAULT_MODEL, fetch
+from galip.utils.terminal import Console, say_json
 
 
 def info(
-    model: Annotated[str, typer.Argument(help="A bundled model's name, a folder, or a hub id.")] = DEFAULT_MODEL,
+    model: ModelArgument = DEFAULT_MODEL,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Say what a model is made of and what it was trained on, without loading its weights."""
@@ -31,10 +31,9 @@ def info(
         return
     facts, auto = describe(folder), choose(folder)
     if as_json:
-        print(json.dumps(_as_json(model, facts) | {"auto_engine": auto.engine}, indent=2, ensure_ascii=False))
+        say_json(_as_json(model, facts) | {"auto_engine": auto.engine})
         return
-    # Captions of a card may hold square brackets, so nothing is read as rich's markup.
-    console = Console(markup=False, highlight=False)
+    console = Console()
     console.print(_parts(facts))
     console.print(_rest(facts, auto))
 
@@ -43,8 +42,7 @@ def _show_export(folder: Path, manifest: Manifest, as_json: bool) -> None:
     """What an exported model is: it has no parts of torch's to list."""
     auto = choose(folder)
     if as_json:
-        facts = asdict(manifest) | {"folder": str(folder), "auto_engine": auto.engine}
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        say_json(asdict(manifest) | {"folder": str(folder), "auto_engine": auto.engine})
         return
     grid = _grid()
     grid.add_row(" model", f"{manifest.source['name']}, exported for {manifest.kind} by galip {manifest.version}")
@@ -52,13 +50,13 @@ def _show_export(folder: Path, manifest: Manifest, as_json: bool) -> None:
     if manifest.quality is not None:
         mean, lowest = manifest.quality["psnr_mean"], manifest.quality["psnr_lowest"]
         grid.add_row(" against fp32", f"PSNR {mean} dB in the mean, {lowest} dB at the lowest")
-    grid.add_row(" pictures", f"{manifest.image_size} x {manifest.image_size} pixels")
-    grid.add_row(" captions", f"up to {manifest.max_tokens} tokens" if manifest.text_encoder else "no text encoder")
+    grid.add_row(" images", f"{manifest.image_size} x {manifest.image_size} pixels")
+    grid.add_row(" prompts", f"up to {manifest.max_tokens} tokens" if manifest.text_encoder else "no text encoder")
     grid.add_row(" size on disk", _bytes(sum(facts["bytes"] for facts in manifest.files.values())))
     grid.add_row(" ONNX opset", str(manifest.opset))
     grid.add_row(" engine", f"{auto.engine}: {auto.reason}")
     grid.add_row(" folder", str(folder))
-    Console(markup=False, highlight=False).print(grid)
+    Console().print(grid)
 
 
 def _as_json(model: str, facts: ModelFacts) -> dict[str, Any]:
@@ -114,7 +112,7 @@ def _engine(facts: ModelFacts, auto: Choice) -> str:
 def _rest(facts: ModelFacts, auto: Choice) -> Table:
     grid = _grid()
     grid.add_row(" parameters", f"{facts.trainable:,} trainable, {facts.frozen:,} frozen")
-    grid.add_row(" pictures", f"{facts.image_size} x {facts.image_size} pixels")
+    grid.add_row(" images", f"{facts.image_size} x {facts.image_size} pixels")
     grid.add_row(" size on disk", _bytes(facts.size))
     grid.add_row(" engine", _engine(facts, auto))
     grid.add_row(" licence", facts.licence or "the model card does not say")

@@ -1,4 +1,4 @@
-"""`galip invert`: a picture to the noise and sentence vector that draw it, and from there to edits and variations."""
+"""`galip invert`: an image to the noise and sentence vector that generate it, and on to edits and variations."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from galip import __version__
-from galip.cli.drawing import check_clip, check_folder, open_model, plain_warnings
-from galip.cli.options import DeviceOption, ModelOption, ThreadsOption
+from galip.cli.options import DeviceOption, ModelOption, QuietOption, ThreadsOption
+from galip.cli.running import check_clip, open_model, texts_of
 from galip.errors import InputError
 from galip.generation.prompts import clean_caption
-from galip.latent.targets import as_target
+from galip.latent.targets import Fit, as_target
 from galip.model_repo.export_folder import is_export
-from galip.model_repo.resolve import DEFAULT_MODEL, fetch, model_name, weights_of
-from galip.utils import image_io
+from galip.model_repo.resolve import DEFAULT_MODEL, fetch, weights_of
+from galip.utils.checks import check_folder
 from galip.utils.contact_sheet import SHEET_NAME, contact_sheet
+from galip.utils.image_io import image_name, save_image
+from galip.utils.terminal import note, progress_bars, say
 
 if TYPE_CHECKING:
     from galip.latent.inversion_folder import StoredInversion
@@ -49,7 +48,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture that is written, and what stands below it on the sheet."""
+    """An image that is written, and what stands below it on the sheet."""
 
     image: Image.Image
     name: str
@@ -58,102 +57,99 @@ class Shown:
 
 
 def invert(
-    picture: Annotated[
-        Path, typer.Argument(help="A picture, or a folder that this command wrote, to go on from what was found then.")
+    image: Annotated[
+        Path, typer.Argument(help="An image, or a folder that this command wrote, to go on from what was found then.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the result.")] = Path("inverted"),
     caption: Annotated[
         str | None,
-        typer.Option(help="What the picture shows. The search begins there, and edits are differences to it."),
+        typer.Option(help="What the image shows. The search begins there, and edits are differences to it."),
     ] = None,
     edit: Annotated[
-        list[str] | None, typer.Option(help="Also draw it changed to this caption; may be given several times.")
+        list[str] | None, typer.Option(help="Also generate it changed to this prompt; may be given several times.")
     ] = None,
     strength: Annotated[
         float, typer.Option(help="How far to edit: 0 not at all, 1 fully; with --caption more is possible.")
     ] = 1.0,
-    variations: Annotated[int, typer.Option(min=0, help="Also draw this many pictures near it.")] = 0,
+    variations: Annotated[int, typer.Option(min=0, max=10_000, help="Also generate this many images near it.")] = 0,
     amount: Annotated[
-        float, typer.Option(help="How far variations go: 0 not at all, 1 to noise that has nothing of the picture.")
+        float, typer.Option(help="How far variations go: 0 not at all, 1 to noise that has nothing of the image.")
     ] = 0.3,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the search. [default: 300]")] = None,
     restarts: Annotated[int | None, typer.Option(min=1, help="Starts that are followed. [default: 4]")] = None,
     per_stage: Annotated[
         bool,
-        typer.Option(
-            "--per-stage", help="A sentence vector for each stage: nearer to any picture, but not to captions."
-        ),
+        typer.Option("--per-stage", help="A sentence vector for each stage: nearer to any image, but not to prompts."),
     ] = False,
     clip: Annotated[
         str | None,
         typer.Option(help="The CLIP that compares: a model or CLIP folder, a hub id. [default: the model's]"),
     ] = None,
     fit: Annotated[
-        str | None, typer.Option(help="A picture that is not square: crop its middle, or pad it. [default: crop]")
+        Fit | None, typer.Option(help="An image that is not square: crop its middle, or pad it. [default: crop]")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of starts and variations.")] = 0,
     model: ModelOption = DEFAULT_MODEL,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
+    quiet: QuietOption = False,
 ) -> None:
-    """Find the noise and the sentence vector that draw a picture, then edit it by captions or draw others like it.
+    """Find the noise and the sentence vector that generate an image; edit it by prompts, or generate others like it.
 
-    A picture of the model's own comes back; of any other one the nearest that the model can draw is found, and how near
-    that is is printed. The folder gets inversion.json, inversion.npz and the pictures.
+    An image of the model's own comes back. Of any other one the nearest that the model can generate is found, and it is
+    printed how near that is. The folder gets inversion.json, inversion.npz and the images.
     """
     from galip.latent.inversion_folder import is_inversion, read_inversion
 
     started = time.monotonic()
     edits = [clean_caption(text) for text in edit or []]
     words = None if caption is None else clean_caption(caption)
-    earlier = read_inversion(picture) if is_inversion(picture) else None
+    earlier = read_inversion(image) if is_inversion(image) else None
     search = Search(steps, restarts, per_stage, clip, fit)
-    _check_picture(picture, search, earlier)
+    _check_image(image, search, earlier)
     _check_edits(strength, amount, known=words is not None or (earlier is not None and earlier.caption is not None))
     check_folder(out)
     weights = weights_of(model)
     if is_export(fetch(model)):
-        raise InputError(f"{model}: an exported model only draws; give the one that it was made from")
+        raise InputError(f"{model}: an exported model only generates; give the one that it was made from")
     if earlier is not None and earlier.weights != weights:
         raise InputError(
-            f"{picture}: it was inverted with other weights ({earlier.weights}, {model} has {weights}); "
+            f"{image}: it was inverted with other weights ({earlier.weights}, {model} has {weights}); "
             "name the model with --model"
         )
 
-    console = Console(stderr=True, highlight=False)
-    with plain_warnings(console):
-        pipe = open_model(model, device, "torch", threads, console, dtype="float32")
-        if earlier is None:
-            facts = {"model": model_name(model), "weights": weights, "galip": __version__}
-            pictures = _search(pipe, picture, out, words, search, seed, facts, console)
-            earlier = read_inversion(out)
-        else:
-            pictures = [_redrawn(pipe, earlier)]
-        pictures += _edited(pipe, earlier, edits, words, strength)
-        pictures += _varied(pipe, earlier, variations, amount, seed)
+    texts = texts_of(model, weights)
+    pipe = open_model(model, engine="torch", device=device, dtype="float32", threads=threads)
+    out.mkdir(parents=True, exist_ok=True)
+    if earlier is None:
+        shown = _search(pipe, image, out, words, search, seed, texts, quiet)
+        earlier = read_inversion(out)
+    else:
+        shown = [_generated_again(pipe, earlier)]
+    shown += _edited(pipe, earlier, edits, words, strength)
+    shown += _varied(pipe, earlier, variations, amount, seed)
 
-    texts = {"model": model_name(model), "weights": weights, "galip": __version__}
-    for shown in pictures:
-        told = {"made by": "galip invert", "shows": shown.text, "note": shown.note}
-        image_io.save_png(shown.image, out / shown.name, told | texts)
+    for one in shown:
+        save_image(one.image, out / one.name, {"made by": "galip invert", "shows": one.text, "note": one.note} | texts)
+        say(out / one.name)
     sheet = out / SHEET_NAME
-    image_io.save_png(contact_sheet((shown.image, shown.text, shown.note) for shown in pictures), sheet)
-    found = earlier.facts
-    print(f"reconstruction: PSNR {found['psnr_db']:.1f} dB, similarity in CLIP {found['clip_similarity']:.3f}")
-    print(f"written: {', '.join(shown.name for shown in pictures)}")
-    print(f"contact sheet: {sheet}")
-    print(f"{time.monotonic() - started:.1f} seconds")
+    save_image(contact_sheet((one.image, one.text, one.note) for one in shown), sheet)
+    if not quiet:
+        found = earlier.facts
+        note(f"reconstruction: PSNR {found['psnr_db']:.1f} dB, similarity in CLIP {found['clip_similarity']:.3f}")
+        note(f"contact sheet: {sheet}")
+        note(f"{time.monotonic() - started:.1f} seconds")
 
 
-def _check_picture(picture: Path, search: Search, earlier: StoredInversion | None) -> None:
+def _check_image(image: Path, search: Search, earlier: StoredInversion | None) -> None:
     """Refuse what the search would refuse once the model is there."""
     if earlier is not None:
         for option in search.given():
-            raise InputError(f"{option}: {picture} was inverted already; to search again give the picture itself")
+            raise InputError(f"{option}: {image} was inverted already; to search again give the image itself")
         return
-    if not picture.is_file():
-        raise InputError(f"{picture}: there is neither a picture nor a folder that galip invert wrote")
-    as_target(picture, 1, search.fit or "crop")
+    if not image.is_file():
+        raise InputError(f"{image}: there is neither an image nor a folder that galip invert wrote")
+    as_target(image, 1, search.fit or "crop")
     if search.clip is not None:
         check_clip(search.clip)
 
@@ -161,7 +157,7 @@ def _check_picture(picture: Path, search: Search, earlier: StoredInversion | Non
 def _check_edits(strength: float, amount: float, known: bool) -> None:
     """Refuse numbers that an edit would refuse after the search."""
     if not math.isfinite(strength) or strength < 0 or (strength > 1 and not known):
-        right = "0 or more" if known else "0 to 1, or the picture's --caption to go further"
+        right = "0 or more" if known else "0 to 1, or the image's --caption to go further"
         raise InputError(f"--strength {strength}: give {right}")
     if not 0 <= amount <= 1:
         raise InputError(f"--amount {amount}: give 0 to 1")
@@ -169,25 +165,22 @@ def _check_edits(strength: float, amount: float, known: bool) -> None:
 
 def _search(
     pipe: Any,
-    picture: Path,
+    image: Path,
     out: Path,
     caption: str | None,
     search: Search,
     seed: int,
-    facts: dict[str, Any],
-    console: Console,
+    texts: dict[str, str],
+    quiet: bool,
 ) -> list[Shown]:
     from galip.latent import inversion
     from galip.latent.inversion_folder import write_inversion
 
     steps, restarts = search.steps or inversion.STEPS, search.restarts or inversion.RESTARTS
-    columns = (TextColumn("searching"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"))
-    hidden = not console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task("", total=steps, loss=float("nan"))
+    with progress_bars(shown=not quiet) as progress:
         found = inversion.invert(
             pipe,
-            picture,
+            image,
             caption=caption,
             restarts=restarts,
             steps=steps,
@@ -195,15 +188,15 @@ def _search(
             clip=search.clip,
             fit=search.fit or "crop",
             seed=seed,
-            progress=lambda done, _, loss: progress.update(task, completed=done, loss=loss),
+            progress=lambda done, total, _loss: progress("searching", done, total),
         )
-    settings = {"picture": picture.name, "steps": steps, "restarts": restarts, "fit": search.fit or "crop"}
-    write_inversion(out, found, facts | settings | {"clip": search.clip and Path(search.clip).name})
+    settings = {"picture": image.name, "steps": steps, "restarts": restarts, "fit": search.fit or "crop"}
+    write_inversion(out, found, texts | settings | {"clip": search.clip and Path(search.clip).name})
     note = f"{found.psnr:.1f} dB"
-    return [Shown(found.target, TARGET, picture.name, "target"), Shown(found.image, INVERTED, "inverted", note)]
+    return [Shown(found.target, TARGET, image.name, "target"), Shown(found.image, INVERTED, "inverted", note)]
 
 
-def _redrawn(pipe: Any, found: StoredInversion) -> Shown:
+def _generated_again(pipe: Any, found: StoredInversion) -> Shown:
     from galip.latent.pipelines import draw
 
     image = draw(pipe, found.z[None], found.e[None])[0]
@@ -220,7 +213,7 @@ def _edited(pipe: Any, found: StoredInversion, captions: list[str], source: str 
     e = np.stack([edit(pipe, found.e, caption, begin, strength) for caption in captions])
     images = draw(pipe, np.repeat(found.z[None], len(e), axis=0), e)
     settings = {"weights": found.weights, "strength": strength, "source": begin, "e": found.e.tobytes().hex()}
-    names = [f"edit-{image_io.image_name(caption, found.facts['seed'], settings)}" for caption in captions]
+    names = [f"edit-{image_name(caption, found.facts['seed'], settings)}" for caption in captions]
     note = f"strength {strength:g}"
     return [Shown(*parts, note) for parts in zip(images, names, captions, strict=True)]
 

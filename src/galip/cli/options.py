@@ -1,54 +1,88 @@
-"""Option values that more than one command reads."""
+"""Options that more than one command has, and how their values are read."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, get_args
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import typer
 
 from galip.errors import InputError
 from galip.generation.noise import check_seed
-from galip.utils.image_io import Resampling
-
-MOST_SEEDS = 1_000_000
-"""More seeds than this in one option are taken for a slip of the finger."""
-
-EngineOption = Annotated[
-    str,
-    typer.Option(
-        help="What runs the model: torch, compile, openvino, onnxruntime, or auto, the fastest that is installed. "
-        "Pictures are the same."
-    ),
-]
-"""--engine, for every command that draws."""
+from galip.utils.image_io import ImageFormat, Resampling
 
 BATCH_SIZE = 16
-"""Pictures drawn at once unless the user says otherwise."""
+"""Images generated at once unless the user says otherwise."""
 
-ModelOption = Annotated[str, typer.Option(help="A bundled model's name, a folder, or a hub id.")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. [default: a GPU if there is one]")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: the engine's own choice]")]
-BatchSizeOption = Annotated[int, typer.Option(min=1, help="Pictures drawn at once; changes speed only.")]
+MAX_SEEDS = 1_000_000
+"""More seeds than this in one option are taken for a slip of the finger."""
+
+MAX_THREADS = 1024
+"""More threads than this in one option are taken for a slip of the finger."""
+
+MAX_SIZE = 8192
+"""The largest side in pixels that images are brought to."""
+
+EngineName = Literal["auto", "onnxruntime", "openvino", "torch", "compile"]
+AUTO: EngineName = "auto"
+DType = Literal["float32", "float16", "bfloat16"]
+Cluster = Literal["ray"]
+
+
+def _known_models(incomplete: str) -> list[str]:
+    """Names of models for the shell's completion."""
+    from galip.cli.models import known_models
+
+    return [model.name for model in known_models() if model.name.startswith(incomplete)]
+
+
+_MODEL = "A bundled model's name, a folder, or a hub id."
+ModelArgument = Annotated[str, typer.Argument(help=_MODEL, autocompletion=_known_models)]
+ModelOption = Annotated[str, typer.Option(help=_MODEL, autocompletion=_known_models)]
+EngineOption = Annotated[
+    EngineName,
+    typer.Option(
+        help="What runs the model: onnxruntime; openvino, faster on some processors; torch; compile, which is "
+        "torch.compile; auto, what fits the model and the device. Images are the same."
+    ),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu; cuda, cuda:1, mps with torch. [default: a GPU if the engine finds one]")
+]
+DTypeOption = Annotated[
+    DType | None, typer.Option(help="Type of the weights while generating, with torch. [default: float32 on a CPU]")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, max=MAX_THREADS, help="CPU threads. [default: the engine's own choice]")
+]
+BatchSizeOption = Annotated[
+    int, typer.Option(min=1, max=4096, help="Images generated at once; changes speed and memory only.")
+]
 TruncationOption = Annotated[
-    float, typer.Option(help="Scale of the noise: below 1 for more typical, less varied pictures.")
+    float, typer.Option(help="Scale of the noise: below 1 for more typical, less varied images.")
 ]
 SizeOption = Annotated[
-    int | None, typer.Option(min=1, max=8192, help="Side of each picture in pixels. [default: the model's]")
+    int | None, typer.Option(min=1, max=MAX_SIZE, help="Side of each image in pixels. [default: the model's]")
 ]
-ResampleOption = Annotated[
-    str, typer.Option(help="How --size is reached: lanczos, or nearest, which shows the pixels.")
+ResampleOption = Annotated[Resampling, typer.Option(help="How --size is reached; nearest shows the pixels.")]
+FormatOption = Annotated[ImageFormat, typer.Option(help="Format of the files.")]
+QualityOption = Annotated[int, typer.Option(min=1, max=100, help="Of WebP and JPEG.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print paths and warnings only.")]
+ClusterOption = Annotated[
+    Cluster | None, typer.Option(help="Run on Ray: this machine's GPUs, or the cluster at RAY_ADDRESS.")
 ]
 
-_PART = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+_PART = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
+_MAX_SHOWN = 60
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str) -> Sequence[int]:
     """Read seeds such as "7", "0-3" (both ends included) or "0-3,7".
 
     Returns:
-        The seeds in the order given, each once.
+        The seeds in the order given.
 
     Raises:
         InputError: if the text is no such list, a range runs backwards, a seed is repeated or out of range.
@@ -57,28 +91,46 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
         if match is None:
-            raise InputError(f"seeds {text!r}: {part!r} is no seed; write them like 7, 0-3 or 0-3,7")
+            raise InputError(
+                f"seeds {shortened(text)!r}: {shortened(part.strip())!r} is not a seed; write them like 7, 0-3 or 0-3,7"
+            )
         first = check_seed(int(match[1]))
         last = first if match[2] is None else check_seed(int(match[2]))
         if last < first:
-            raise InputError(f"seeds {text!r}: the range {part.strip()} runs backwards")
-        if len(seeds) + last - first >= MOST_SEEDS:
-            raise InputError(f"seeds {text!r}: more than {MOST_SEEDS:,} of them")
+            raise InputError(f"seeds {shortened(text)!r}: the range {part.strip()} runs backwards")
+        if len(seeds) + last - first >= MAX_SEEDS:
+            raise InputError(f"seeds {shortened(text)!r}: more than {MAX_SEEDS:,} of them")
         for seed in range(first, last + 1):
             if seed in seeds:
-                raise InputError(f"seeds {text!r}: {seed} is there twice")
+                raise InputError(f"seeds {shortened(text)!r}: {seed} is there twice")
             seeds[seed] = None
     return list(seeds)
+
+
+def shown_seeds(seeds: Sequence[int]) -> str:
+    """Seeds as an option would name them: "0-3" or "1,5,9"."""
+    if len(seeds) > 1 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]}-{seeds[-1]}"
+    return ",".join(map(str, seeds))
+
+
+def shortened(text: str) -> str:
+    """A value for a message: its beginning, where it is long."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def check_truncation(truncation: float) -> None:
     """Make sure that the noise can be multiplied by it.
 
     Raises:
-        InputError: it is not finite.
+        InputError: it is not finite, or out of range.
     """
+    from galip.generation.inputs import MAX_TRUNCATION
+
     if not math.isfinite(truncation):
         raise InputError(f"--truncation {truncation}: give a finite number, 1 for the noise as it is")
+    if abs(truncation) > MAX_TRUNCATION:
+        raise InputError(f"--truncation {truncation:g}: give about 0 to 1; 1 leaves the noise as it is")
 
 
 def parse_numbers(option: str, text: str) -> list[float]:
@@ -94,17 +146,8 @@ def parse_numbers(option: str, text: str) -> list[float]:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise InputError(f"{option} {text}: {part.strip()!r} is no number; write them like -1,0,0.5")
+            raise InputError(
+                f"{option} {shortened(text)}: {shortened(part.strip())!r} is not a number; write them like -1,0,0.5"
+            )
         numbers.append(number)
     return numbers
-
-
-def check_resample(resample: str) -> Resampling:
-    """How pictures are enlarged.
-
-    Raises:
-        InputError: there is no such way.
-    """
-    if resample not in get_args(Resampling):
-        raise InputError(f"--resample {resample}: use one of {', '.join(get_args(Resampling))}")
-    return resample  # type: ignore[return-value]

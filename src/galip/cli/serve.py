@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import ValidationError
 
-from galip.cli.options import DeviceOption, EngineOption, ModelOption, ThreadsOption
+from galip.cli.options import AUTO, ClusterOption, DeviceOption, EngineOption, ModelOption, ThreadsOption
 from galip.errors import InputError
-from galip.generation.select import AUTO, check_engine
 from galip.model_repo.resolve import DEFAULT_MODEL, weights_of
 from galip.utils.extras import require
 
@@ -51,30 +50,23 @@ def serve(
     root_path: Annotated[str, typer.Option(help="Path that a proxy puts before this server's.")] = "",
     max_prompt: Annotated[int, typer.Option(help="Characters of a prompt.")] = 500,
     max_n: Annotated[int, typer.Option(help="Images of one request.")] = 16,
-    max_size: Annotated[int, typer.Option(help="Side in pixels that images are enlarged to at the most.")] = 1024,
+    max_size: Annotated[int, typer.Option(help="Largest side in pixels that a request may ask for.")] = 1024,
     max_batch: Annotated[int, typer.Option(help="Images generated at once.")] = 16,
     max_queue: Annotated[int, typer.Option(help="Images that may wait; beyond that requests get 429.")] = 64,
     max_frames: Annotated[int, typer.Option(help="Frames of a video.")] = 1200,
     time_limit: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 30.0,
     video_time_limit: Annotated[float, typer.Option(help="Seconds that a video may take.")] = 300.0,
     film_time_limit: Annotated[float | None, typer.Option(hidden=True)] = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="ray: deploy on Ray Serve, on this machine or the cluster at RAY_ADDRESS.")
-    ] = None,
+    cluster: ClusterOption = None,
     replicas: Annotated[
         str, typer.Option(help="With --cluster: how many models, minimum and maximum, such as 1-4; or a number.")
     ] = "1",
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged.")] = "info",
 ) -> None:
     """Serve a model: a web app, and an API that OpenAI's clients understand.
 
     It listens on this machine alone unless told otherwise. Ctrl-C or SIGTERM end it once running requests are answered.
     """
-    check_engine(engine)
-    if log_level not in ("debug", "info", "warning", "error"):
-        raise InputError(f"--log-level {log_level}: use debug, info, warning or error")
-    if cluster not in (None, "ray"):
-        raise InputError(f"--cluster {cluster}: use ray, the only one that is known")
     if cluster is not None:
         require("--cluster ray", "cluster")
     if film_time_limit is not None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from galip.utils.terminal import note, say
+
 
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file of the run, e.g. configs/emoji.yaml.")],
@@ -14,7 +16,7 @@ def train(
         list[str] | None, typer.Argument(help="section.field=value, e.g. run.batch=16; wins over the file.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="Captioned pictures (folder, shards, pattern); same as data.source=...")
+        str | None, typer.Option("--data", help="Captioned images (folder, shards, pattern); same as data.source=...")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; default runs/NAME.")] = None,
     resume: Annotated[
@@ -24,7 +26,7 @@ def train(
         bool, typer.Option("--dry-run", help="Print sizes, memory, steps and time from a few steps; write nothing.")
     ] = False,
 ) -> None:
-    """Train a model on captioned pictures.
+    """Train a model on captioned images.
 
     SIGTERM and Ctrl-C end a run with a checkpoint; --resume latest goes on from there. Several processes:
     accelerate launch -m galip train ..., or torchrun -m galip train ...
@@ -43,16 +45,17 @@ def train(
     trainer = Trainer(settings, folder, resume)
     main = trainer.processes.is_main
     if main:
-        typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
+        for line in yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True).splitlines():
+            say(line)
         for line in trainer.differences:
-            typer.echo(f"differs from the checkpoint's configuration: {line}", err=True)
+            note(f"differs from the checkpoint's configuration: {line}")
     if dry_run:
         from galip.training.plan import plan
 
         lines = plan(trainer).lines()
-        if main:
-            typer.echo("\n".join(lines))
+        for line in lines if main else ():
+            say(line)
         return
     model = trainer.fit()
     if main:
-        typer.echo(f"{trainer.seen} images seen; model: {model}")
+        say(f"{trainer.seen:,} images seen; model: {model}")

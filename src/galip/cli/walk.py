@@ -1,4 +1,4 @@
-"""`galip walk`: from picture to picture, as a film or a folder of frames."""
+"""`galip walk`: from image to image, as a video or a folder of frames."""
 
 from __future__ import annotations
 
@@ -6,51 +6,50 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from galip.cli.drawing import amount, counted, open_model, plain_warnings, progress_bar, texts_of
 from galip.cli.options import (
+    AUTO,
     BATCH_SIZE,
     BatchSizeOption,
     DeviceOption,
     EngineOption,
     ModelOption,
+    QuietOption,
     ResampleOption,
     SizeOption,
     ThreadsOption,
     TruncationOption,
-    check_resample,
     check_truncation,
     parse_seeds,
 )
+from galip.cli.running import counted, open_model, texts_of
 from galip.errors import InputError
-from galip.generation.select import AUTO, check_engine
 from galip.latent.clip import has_own_clip
-from galip.latent.interpolation import check_easing
-from galip.latent.keyframes import Keyframe, kept, pair_up, read_keyframes
-from galip.latent.speeds import check_speed, look_by
+from galip.latent.interpolation import Easing
+from galip.latent.keyframes import Keep, Keyframe, kept, pair_up, read_keyframes
+from galip.latent.speeds import Speed, look_by
 from galip.model_repo.resolve import DEFAULT_MODEL, fetch, weights_of
 from galip.utils.image_io import resized
+from galip.utils.terminal import amount, note, progress_bars, say
 from galip.utils.video import check_size, check_video, writing
 
 if TYPE_CHECKING:
-    from galip.latent.keyframes import Keep
-    from galip.latent.speeds import Look, Speed
+    from galip.latent.speeds import Look
 
 
 def walk(
-    captions: Annotated[list[str] | None, typer.Argument(help="Captions to lead through, in this order.")] = None,
+    prompts: Annotated[list[str] | None, typer.Argument(help="Prompts to lead through, in this order.")] = None,
     keyframes: Annotated[
-        Path | None, typer.Option(help="A YAML or JSON file of keyframes instead: captions and seeds.")
+        Path | None, typer.Option(help="A YAML or JSON file of keyframes instead: prompts and seeds.")
     ] = None,
     seed: Annotated[
         str | None,
         typer.Option(
-            help="Seeds to lead through: one for all captions (which keeps the style), one for each of them, or "
-            "several with one caption (which keeps that). Like 7, 0-3, or 1,5,9. [default: one, random]"
+            help="Seeds to lead through: one for all prompts (which keeps the style), one for each of them, or "
+            "several with one prompt (which keeps that). Like 7, 0-3, or 1,5,9. [default: one, random]"
         ),
     ] = None,
     out: Annotated[
@@ -59,18 +58,16 @@ def walk(
     frames: Annotated[int, typer.Option(min=1, help="Frames from each keyframe to the next.")] = 24,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 24.0,
     loop: Annotated[bool, typer.Option("--loop", help="Lead back to the first keyframe.")] = False,
-    easing: Annotated[
-        str, typer.Option(help="linear; smooth, which rests at keyframes; ease-in; ease-out.")
-    ] = "linear",
+    easing: Annotated[Easing, typer.Option(help="How a leg is run through; smooth rests at keyframes.")] = "linear",
     keep: Annotated[
-        str | None,
-        typer.Option(help="Keep the first keyframe's style (its noise) or caption, and let only the other change."),
+        Keep | None,
+        typer.Option(help="Keep the first keyframe's style (its noise) or prompt, and let only the other change."),
     ] = None,
     speed: Annotated[
-        str,
+        Speed,
         typer.Option(
             help="What is constant: even, steps in the space; clip, the change that the model's CLIP sees; pixels, the "
-            "change of the pixels. The latter two draw 32 pictures more for each keyframe."
+            "change of the pixels. The latter two generate 32 images more for each keyframe."
         ),
     ] = "even",
     truncation: TruncationOption = 1.0,
@@ -81,73 +78,67 @@ def walk(
     device: DeviceOption = None,
     engine: EngineOption = AUTO,
     threads: ThreadsOption = None,
+    quiet: QuietOption = False,
 ) -> None:
-    """Walk from picture to picture.
+    """Walk from image to image.
 
-    Each frame is drawn, written and forgotten, so that a film may be as long as the disk holds. It is there under its
-    name when it is whole.
+    Each frame is generated, written and forgotten, so that a video may be as long as the disk holds. It gets its name
+    when it is whole.
     """
     started = time.monotonic()
-    stops = kept(_keyframes(captions or [], keyframes, seed), cast("Keep | None", keep))
-    way, pace, resampling = check_easing(easing), check_speed(speed), check_resample(resample)
+    stops = kept(_keyframes(prompts or [], keyframes, seed), keep)
     check_truncation(truncation)
-    check_engine(engine)
     check_video(out, fps, size)
     weights = weights_of(model)
-    if pace == "clip" and not has_own_clip(model):
-        raise InputError(f"--speed clip: {model} has no CLIP of its own that sees pictures; use --speed pixels")
+    if speed == "clip" and not has_own_clip(model):
+        raise InputError(f"--speed clip: {model} has no CLIP of its own that sees images; use --speed pixels")
 
-    from galip.latent.pipelines import sizes
-    from galip.latent.walks import walk as draw_walk
+    from galip.latent.walks import walk as generate_walk
 
-    console = Console(stderr=True, highlight=False)
-    with plain_warnings(console):
-        pipe = open_model(model, device, engine, threads, console)
-        side = size or sizes(pipe).image_size
-        check_size(out, (side, side))
-        legs = len(stops) - (0 if loop else 1)
-        with progress_bar(console, "measuring", legs if pace != "even" else 0, 1) as update:
-            drawn = draw_walk(
-                pipe,
-                stops,
-                frames,
-                loop=loop,
-                easing=way,
-                speed=_look(pace, pipe, model),
-                truncation=truncation,
-                batch_size=batch_size,
-                progress=lambda done, total: update(done * legs // total),
-            )
+    pipe = open_model(model, engine=engine, device=device, threads=threads)
+    side = size or pipe.sizes.image_size
+    check_size(out, (side, side))
+    legs = len(stops) - (0 if loop else 1)
+    with progress_bars(shown=not quiet) as progress:
+        images = generate_walk(
+            pipe,
+            stops,
+            frames,
+            loop=loop,
+            easing=easing,
+            speed=_look(speed, pipe, model),
+            truncation=truncation,
+            batch_size=batch_size,
+            progress=lambda done, total: progress("measuring", done * legs // total, legs),
+        )
         texts = texts_of(model, weights, truncation) | {
             "walk": "\n".join(map(str, stops)),
-            "frames": f"{len(drawn)}, {'looping, ' if loop else ''}{way}, {pace} speed",
+            "frames": f"{len(images)}, {'looping, ' if loop else ''}{easing}, {speed} speed",
         }
-        with (
-            writing(out, fps, texts) as film,
-            progress_bar(console, "drawing", len(drawn), batch_size) as update,
-        ):
-            for frame in counted(drawn, update):
-                film.write(resized(frame, side, resampling))
-
-    print(f"{amount(len(drawn), 'frame')} drawn, {len(drawn) / fps:.1f} seconds at {fps:g} per second: {out}")
-    _tell(stops)
-    print(f"{time.monotonic() - started:.1f} seconds")
+        with writing(out, fps, texts) as video:
+            for frame in counted(images, lambda done: progress("generating", done, len(images))):
+                video.write(resized(frame, side, resample))
+    say(out)
+    if not quiet:
+        note(f"{amount(len(images), 'frame')}, {len(images) / fps:.1f} seconds at {fps:g} per second: {out}")
+        _tell(stops)
+        note(f"{time.monotonic() - started:.1f} seconds")
 
 
-def _keyframes(captions: Sequence[str], file: Path | None, seed: str | None) -> list[Keyframe]:
+def _keyframes(prompts: Sequence[str], file: Path | None, seed: str | None) -> list[Keyframe]:
     seeds = None if seed is None else parse_seeds(seed)
     if file is not None:
-        if captions:
-            raise InputError("captions and --keyframes are given: the captions of a walk come from one of them")
+        if prompts:
+            raise InputError("prompts and --keyframes are given: the prompts of a walk come from one of them")
         if seeds is not None and len(seeds) > 1:
             raise InputError(f"--seed {seed} with --keyframes: give one seed, for keyframes without one, or none")
         found = read_keyframes(file, _random_seed() if seeds is None else seeds[0])
-    elif not captions:
-        raise InputError('nowhere to go: give captions, as in galip walk "a red heart" "a sleepy cat", or --keyframes')
+    elif not prompts:
+        raise InputError('nowhere to go: give prompts, as in galip walk "a red heart" "a sleepy cat", or --keyframes')
     else:
-        found = pair_up(captions, [_random_seed()] if seeds is None else seeds)
+        found = pair_up(prompts, [_random_seed()] if seeds is None else seeds)
     if len(found) < 2:
-        raise InputError("one keyframe is no walk: give two captions or more, or one with several seeds, as --seed 0-3")
+        raise InputError("one keyframe is not a walk: give two prompts or more, or one with several seeds: --seed 0-3")
     return found
 
 
@@ -164,9 +155,9 @@ def _tell(stops: Sequence[Keyframe]) -> None:
     """Name the keyframes, so that the command can be repeated."""
     shown = 8
     for stop in stops[:shown]:
-        print(f"  {stop}")
+        note(f"  {stop}")
     if len(stops) > shown:
-        print(f"  ... {len(stops)} in all")
+        note(f"  ... {len(stops)} in all")
 
 
 def _random_seed() -> int:

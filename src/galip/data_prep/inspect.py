@@ -27,7 +27,7 @@ from galip.data_prep.tars import without_text
 from galip.data_prep.writing import MISSING, NO_CAPTION, size_and_hash
 from galip.errors import GalipError
 from galip.utils.contact_sheet import contact_sheet
-from galip.utils.image_io import save_png
+from galip.utils.image_io import save_image
 from galip.utils.progress import Progress, no_progress
 
 SMALL = 256
@@ -186,7 +186,7 @@ def write_sheet(path: Path, sheet: Path) -> None:
             shown.append((image, captions[0], note))
     if not shown:
         raise GalipError(f"{path}: no image for the contact sheet can be read")
-    save_png(contact_sheet(shown), sheet)
+    save_image(contact_sheet(shown), sheet)
 
 
 def described(found: dict[str, Facts]) -> Iterator[str]:

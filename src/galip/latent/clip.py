@@ -124,8 +124,7 @@ def has_own_clip(model: str | Path) -> bool:
     folder = fetch(model)
     if is_export(folder):
         return False
-    entry = read_index(folder).get("text_encoder")
-    return isinstance(entry, list) and entry[-1] == "CLIPTextModelWithProjection"
+    return bool(read_index(folder)["text_encoder"][1] == "CLIPTextModelWithProjection")
 
 
 def open_clip(name: str | Path, device: torch.device | str = "cpu") -> CLIP:

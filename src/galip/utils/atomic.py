@@ -56,9 +56,10 @@ def atomic_file(path: Path, begin_in: Path | None = None, suffix: str = "", dura
     unfinished = unfinished_name(path, begin_in)
     unfinished = unfinished.with_name(unfinished.name + suffix)
     try:
-        yield unfinished
-        if durable:
-            _sync(unfinished)
+        with _named(path):
+            yield unfinished
+            if durable:
+                _sync(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -80,7 +81,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     replaced = unfinished_name(path.with_name(f"{path.name}.replaced"))
     try:
         unfinished.mkdir()
-        yield unfinished
+        with _named(path):
+            yield unfinished
         if path.exists():
             path.rename(replaced)
         try:
@@ -94,9 +96,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def write_bytes(path: Path, content: bytes, begin_in: Path | None = None) -> None:
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the goal in errors such as a full disk's, which name no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_bytes(path: Path, content: bytes, begin_in: Path | None = None, durable: bool = True) -> None:
     """Write a file whole; see `atomic_file`."""
-    with atomic_file(path, begin_in) as unfinished:
+    with atomic_file(path, begin_in, durable=durable) as unfinished:
         unfinished.write_bytes(content)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 Progress = Callable[[str, int, int], None]
 """`progress(stage, done, total)`: called as the work goes on, `done` steps of `total` in the named stage.
 
-A total of 0 means that it is not known. `galip.cli.terminal.progress_bars` shows it on a terminal.
+A total of 0 means that it is not known. `galip.utils.terminal.progress_bars` shows it on a terminal.
 """
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,19 +21,21 @@ from typing import IO, Any
 import numpy as np
 from PIL import GifImagePlugin, Image
 
+from galip import _deprecated
 from galip.errors import GalipError, InputError
-from galip.utils import image_io
 from galip.utils.atomic import atomic_file, atomic_folder
+from galip.utils.checks import check_file, check_folder
 from galip.utils.extras import remedy
+from galip.utils.image_io import save_image
 
 SUFFIXES = (".mp4", ".gif", ".webp", "")
 """What a video may be named; without an ending it is a folder of frames."""
 
-FASTEST_GIF = 50
+MAX_GIF_FPS = 50
 """Frames per second: players take a delay below 2/100 s for a mistake and play slowly."""
 
-_LARGEST_RIFF = 2**32 - 10
-_CRF = "18"  # H.264's quality: a difference from the original is hard to see
+_MAX_RIFF = 2**32 - 10
+_CRF = "18"  # H.264's quality: hardly to be told from the original
 
 
 class FrameWriter(ABC):
@@ -113,9 +114,10 @@ def writing(
     """
     goal = Path(path)
     check_video(goal, fps)
-    begin = atomic_file(goal, suffix=goal.suffix) if goal.suffix else atomic_folder(goal)
-    with begin as unfinished:
-        writer = _WRITERS[goal.suffix.lower()](unfinished, Fraction(fps).limit_denominator(100), dict(texts or {}))
+    suffix = goal.suffix.lower()
+    goal.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(goal, suffix=suffix) if suffix else atomic_folder(goal) as unfinished:
+        writer = _WRITERS[suffix](unfinished, Fraction(fps).limit_denominator(100), dict(texts or {}))
         try:
             yield writer
             if writer.count == 0:
@@ -127,7 +129,7 @@ def writing(
 
 
 def check_video(path: Path, fps: float, size: int | None = None) -> None:
-    """Make sure that a video can be written, before anything is generated. The folder that holds it is made.
+    """Make sure that a video can be written, before anything is generated. Nothing is made.
 
     Args:
         path: as for `writing`.
@@ -140,23 +142,19 @@ def check_video(path: Path, fps: float, size: int | None = None) -> None:
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path}: {suffix} is not a format of a video; name it .mp4, .gif or .webp, or a folder")
+        raise InputError(f"{path}: {suffix} is not the ending of a video; name it .mp4, .gif or .webp, or a folder")
     if not 0.01 <= fps <= 1000:  # nan is caught too
         raise InputError(f"{fps} frames per second: give 0.01 to 1000")
-    if suffix == ".gif" and fps > FASTEST_GIF:
-        raise InputError(f"{path}: a GIF shows at most {FASTEST_GIF} frames per second, not {fps:g}")
+    if suffix == ".gif" and fps > MAX_GIF_FPS:
+        raise InputError(f"{path}: a GIF shows at most {MAX_GIF_FPS} frames per second, not {fps:g}")
     if size is not None:
         check_size(path, (size, size))
-    if suffix and path.is_dir():
-        raise InputError(f"{path}: this is a folder; give another name")
     if not suffix and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path}: it is there already and not an empty folder; give a new name, or one with .mp4, ...")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(f"{path}: it cannot be written there ({error.strerror}); give another place") from error
+    if suffix:
+        check_file(path)
+    else:
+        check_folder(path)
     if suffix == ".mp4":
         _h264()
 
@@ -170,9 +168,9 @@ def check_size(path: Path, size: tuple[int, int]) -> None:
     suffix = path.suffix.lower()
     if suffix == ".mp4" and (size[0] % 2 or size[1] % 2):
         raise InputError(f"frames of {_by(size)}: an MP4 needs even sides; give another size")
-    most = {".gif": 2**16 - 1, ".webp": 2**14 - 1}.get(suffix)
-    if most is not None and max(size) > most:
-        raise InputError(f"frames of {_by(size)}: {suffix} holds at most {most} a side; give another size")
+    limit = {".gif": 2**16 - 1, ".webp": 2**14 - 1}.get(suffix)
+    if limit is not None and max(size) > limit:
+        raise InputError(f"frames of {_by(size)}: {suffix} holds at most {limit} a side; give another size")
 
 
 class _Mp4(FrameWriter):
@@ -227,7 +225,7 @@ class _OneFile(FrameWriter):
         """Write the file's foot, and correct its head."""
 
     def abandon(self) -> None:
-        if self.size is not None:
+        if hasattr(self, "_file"):  # no frame may have come
             self._file.close()
 
 
@@ -271,7 +269,7 @@ class _WebP(_OneFile):
         data = still.getvalue()[12:]  # what is in the still's own RIFF: one chunk of pixels
         no_blending = 0x02
         place = b"".join(map(_u24, (0, 0, frame.width - 1, frame.height - 1, self._shown_for(1000))))
-        if self._file.tell() + len(data) > _LARGEST_RIFF:
+        if self._file.tell() + len(data) > _MAX_RIFF:
             raise GalipError(f"frame {self.count}: a WebP ends at 4 GiB; make an MP4, or smaller or fewer frames")
         self._file.write(_chunk(b"ANMF", place + bytes([no_blending]) + data))
 
@@ -293,8 +291,8 @@ class _Folder(FrameWriter):
 
     def _add(self, frame: Image.Image) -> None:
         # Each frame by itself tells everything but lists of keyframes that would outweigh the image.
-        texts = {key: text for key, text in self.texts.items() if len(text) <= _LONGEST_TEXT}
-        image_io.save_png(frame, self.path / f"frame-{self.count:06d}.png", texts | {"frame": str(self.count)})
+        texts = {key: text for key, text in self.texts.items() if len(text) <= _MAX_TEXT}
+        save_image(frame, self.path / f"frame-{self.count:06d}.png", texts | {"frame": str(self.count)})
 
     def finish(self) -> None:
         """Every file is whole already."""
@@ -305,7 +303,7 @@ class _Folder(FrameWriter):
 
 _WRITERS: dict[str, type[FrameWriter]] = {".mp4": _Mp4, ".gif": _Gif, ".webp": _WebP, "": _Folder}
 _IMAGE_DESCRIPTION = 0x010E  # an EXIF tag
-_FACTS, _LONGEST_TEXT = "film.json", 2000
+_FACTS, _MAX_TEXT = "film.json", 2000
 
 
 def _h264() -> str:
@@ -339,3 +337,7 @@ def _u24(number: int) -> bytes:
 
 def _by(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]} pixels"
+
+
+def __getattr__(name: str) -> Any:
+    return _deprecated.renamed(__name__, name)

@@ -52,10 +52,10 @@ def test_the_best_of_the_seeds_are_kept_under_their_usual_names(
     generate: Command, pipe: GALIPPipeline, tmp_path: Path
 ) -> None:
     ended = generate(*CAPTIONS, "--seed", 3, "-n", 2, "--best-of", 6, "--truncation", 0.8)
-    assert (ended.code, ended.err) == (0, "")
+    assert ended.code == 0
     expected = best_of(pipe, CAPTIONS, 6, keep=2, seed=3, truncation=0.8)
-    lines = ended.out.splitlines()
-    assert lines[0] == f"12 pictures drawn, 4 of them kept: {generate.out}"
+    lines = ended.err.splitlines()
+    assert lines[0] == f"12 images generated, 4 of them kept: {generate.out}"
     assert lines[1] == "seeds: 3-8"
     assert lines[2:4] == [f"  {one.caption}: {one.seeds[0]}, {one.seeds[1]}" for one in expected]
     found = generate.pictures()
@@ -78,21 +78,23 @@ def test_a_choice_is_not_made_again(generate: Command) -> None:
     assert generate(*CAPTIONS, *argv).code == 0
     before = {path: path.stat().st_mtime_ns for path in generate.pictures().values()}
     ended = generate(*CAPTIONS, "a sleepy cat", *argv)
-    assert ended.out.startswith("5 pictures drawn, 2 of them kept, 4 were there already: ")
+    assert ended.err.startswith("5 images generated, 2 of them kept, 4 were there already: ")
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     next(iter(before)).unlink()
-    assert generate(*CAPTIONS, *argv).out.startswith("5 pictures drawn, 2 of them kept, 2 were there already: ")
+    assert generate(*CAPTIONS, *argv).err.startswith("5 images generated, 2 of them kept, 2 were there already: ")
     assert set(before) < set(generate.pictures().values())
     # Out of more seeds it is another choice.
-    assert generate(*CAPTIONS, "--seed", 0, "-n", 2, "--best-of", 6).out.startswith("12 pictures drawn, 4 of them kept")
+    assert generate(*CAPTIONS, "--seed", 0, "-n", 2, "--best-of", 6).err.startswith(
+        "12 images generated, 4 of them kept"
+    )
 
 
 def test_what_is_there_already_without_a_choice_is_no_choice(generate: Command) -> None:
     assert generate("two birds", "--seed", "0-4").code == 0
     ended = generate("two birds", "--seed", 0, "--best-of", 5)
-    assert ended.out.startswith("5 pictures drawn, 1 of them kept: ")
+    assert ended.err.startswith("5 images generated, 1 of them kept: ")
     [chosen] = [path for path in generate.pictures().values() if "chosen" in texts(path)]
-    assert ended.out.splitlines()[2] == f"  two birds: {texts(chosen)['seed']}"
+    assert ended.err.splitlines()[2] == f"  two birds: {texts(chosen)['seed']}"
 
 
 def test_another_clip_may_choose(generate: Command, pipe: GALIPPipeline, tmp_path: Path) -> None:
@@ -107,8 +109,8 @@ def test_another_clip_may_choose(generate: Command, pipe: GALIPPipeline, tmp_pat
 def test_refined_pictures_have_names_of_their_own(generate: Command, pipe: GALIPPipeline) -> None:
     assert generate(*CAPTIONS, "--seed", "4,9").code == 0
     ended = generate(*CAPTIONS, "--seed", "4,9", "--refine", 5, "--batch-size", 3)
-    assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith("4 pictures drawn: ")
+    assert ended.code == 0
+    assert ended.err.startswith("4 images generated: ")
     refined = [path for path in generate.out.iterdir() if "refined" in texts(path)]
     assert len(refined) == 4
     expected = refine(pipe, [*CAPTIONS, *CAPTIONS], seed=[4, 4, 9, 9], steps=5)
@@ -119,8 +121,10 @@ def test_refined_pictures_have_names_of_their_own(generate: Command, pipe: GALIP
         assert near(path, image)
         assert float(told["clip_score"]) == pytest.approx(score, abs=1e-3)
         assert (told["refined"], told["clip"]) == ("5 steps", "the model's own")
-    assert generate(*CAPTIONS, "--seed", "4,9", "--refine", 5).out.startswith("0 pictures drawn, 4 were there already")
-    assert generate(*CAPTIONS, "--seed", "4,9", "--refine", 4).out.startswith("4 pictures drawn: ")
+    assert generate(*CAPTIONS, "--seed", "4,9", "--refine", 5).err.startswith(
+        "0 images generated, 4 were there already"
+    )
+    assert generate(*CAPTIONS, "--seed", "4,9", "--refine", 4).err.startswith("4 images generated: ")
 
 
 def test_the_best_ones_may_be_refined(generate: Command, pipe: GALIPPipeline) -> None:
@@ -129,7 +133,7 @@ def test_the_best_ones_may_be_refined(generate: Command, pipe: GALIPPipeline) ->
     for one in best_of(pipe, CAPTIONS, 5, keep=2, seed=0):
         for seed, score in zip(one.seeds, one.scores, strict=True):
             assert float(texts(found[one.caption, seed])["clip_score"]) > score - 1e-3
-    assert generate(*CAPTIONS, "--seed", 0, "-n", 2, "--best-of", 5, "--refine", 3).out.startswith("0 pictures drawn")
+    assert generate(*CAPTIONS, "--seed", 0, "-n", 2, "--best-of", 5, "--refine", 3).err.startswith("0 images generated")
 
 
 @pytest.mark.engines
@@ -145,8 +149,8 @@ def test_an_engine_draws_what_a_clip_chooses(
     export(pipe, Source("tiny-32", model), tmp_path / "exported", "onnx")
     generate.model, generate.out = tmp_path / "exported", tmp_path / "from-export"
     ended = generate(*CAPTIONS, "--seed", 0, "--best-of", 5)
-    assert "has no CLIP of its own that sees pictures; name one with --clip" in ended.err
-    assert "is exported and only draws" in generate("a cat", "--refine", 2).err
+    assert "has no CLIP of its own that sees images; name one with --clip" in ended.err
+    assert "is exported and only generates" in generate("a cat", "--refine", 2).err
     assert generate(*CAPTIONS, "--seed", 0, "--best-of", 5, "--clip", model).code == 0
     assert set(generate.pictures()) == expected
 
@@ -154,7 +158,7 @@ def test_an_engine_draws_what_a_clip_chooses(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("--best-of", 2, "-n", 3), "-n 3 with --best-of 2: give at most as many as are drawn"),
+        (("--best-of", 2, "-n", 3), "-n 3 with --best-of 2: give at most as many as are generated"),
         (("--best-of", 4, "--seed", "0-2"), "--best-of 4, but --seed 0-2 names 3 seeds"),
         (("--best-of", 2, "--seed", 2**63 - 1), "--seed 9223372036854775807 with --best-of 2: the last seed"),
         (("--clip", "x"), "--clip belongs to --best-of and --refine, neither of which is given"),
