@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import resource
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from galip.data import images
 from galip.data.images import as_array, decode_image, resize_and_crop
 from galip.data.protocol import BrokenRecordError
 
@@ -86,3 +90,89 @@ def test_resize_and_crop() -> None:
     assert np.asarray(resize_and_crop(wide, 10, 8, (0.0, 0.5))).mean() < 20
     assert np.asarray(resize_and_crop(wide, 10, 8, (1.0, 0.5))).mean() > 235
     assert resize_and_crop(Image.new("RGB", (3, 3)), 8, 8, (0.5, 0.5)).size == (8, 8)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_pixels_of_32_bits_are_broken_not_black_or_white(mode: str, channels: int) -> None:
+    values = np.linspace(0, 60000, 64).reshape(8, 8).astype(np.int32 if mode == "I" else np.float32)
+    file = encoded(Image.fromarray(values, mode), "tiff")
+    with pytest.raises(BrokenRecordError, match="32-bit pixels, whose range nothing says; save it with 8 or 16 bits"):
+        decode_image(file, "x", channels=channels)
+
+
+def test_pixels_of_16_bits_in_any_order() -> None:
+    ramp = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+    for kind in ("png", "tiff"):
+        shown = as_array(decode_image(encoded(Image.fromarray(ramp), kind), "x"))
+        assert np.array_equal(shown[0], ramp >> 8), kind
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (b"zTXt", b"prompt\0\0" + zlib.compress(b"x" * (8 << 20))),
+        (b"iTXt", b"prompt\0\1\0\0\0" + zlib.compress(b"x" * (8 << 20))),
+        (b"iCCP", b"profile\0\0" + zlib.compress(b"x" * (8 << 20))),
+        (b"tEXt", b"prompt\0" + b"x" * (70 << 20)),
+    ],
+)
+@pytest.mark.parametrize("end", [False, True])
+def test_a_png_with_long_texts_is_usable(tmp_path: Path, kind: bytes, content: bytes, end: bool) -> None:
+    plain = encoded(Image.new("RGBA", (4, 4), (1, 2, 3, 255)), "png").getvalue()
+    place = len(plain) - 12 if end else 33  # before IEND, or after IHDR
+    (tmp_path / "a.png").write_bytes(plain[:place] + chunk(kind, content) + plain[place:])
+    assert decode_image(tmp_path / "a.png", "x").getpixel((3, 3)) == (1, 2, 3)
+    assert decode_image(io.BytesIO((tmp_path / "a.png").read_bytes()), "x", channels=4).getpixel((0, 0)) == (
+        1,
+        2,
+        3,
+        255,
+    )
+
+
+@pytest.mark.parametrize("size", [(30_000, 1), (1, 30_000), (65_535, 3)])
+def test_lines_are_cut_before_they_are_scaled(size: tuple[int, int]) -> None:
+    line = Image.new("RGB", size, (200, 0, 0))
+    line.paste((0, 0, 200), (0, 0, max(1, size[0] // 2), max(1, size[1] // 2)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for where in ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)):
+        shown = resize_and_crop(line, 256, 224, where)
+        assert shown.size == (224, 224)
+    assert tuple(shown.getpixel((112, 112))) == (200, 0, 0)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kilobytes"
+
+
+def test_what_is_cut_first_is_what_is_cut_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (23, 90, 3), np.uint8))
+    for shorter_side, size in ((12, 10), (50, 40)):
+        for where in ((0.0, 0.0), (0.3, 0.9), (1.0, 1.0)):
+            whole = as_array(resize_and_crop(noise, shorter_side, size, where)).astype(int)
+            monkeypatch.setattr(images, "_MAX_SCALED", 0)
+            assert np.abs(as_array(resize_and_crop(noise, shorter_side, size, where)) - whole).max() <= 1
+            monkeypatch.undo()
+
+
+def test_an_image_of_too_many_pixels_is_broken() -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 12_000, 12_000, 8, 2, 0, 0, 0))
+    with pytest.raises(BrokenRecordError, match="12000 x 12000 pixels; at most 134,217,728 are read"):
+        decode_image(io.BytesIO(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"")), "x")
+
+
+def test_a_large_transparent_image_is_laid_on_white_as_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (37, 20, 4), np.uint8))
+    whole = as_array(decode_image(encoded(noise, "png"), "x"))
+    monkeypatch.setattr(images, "_STRIP", 70)
+    assert np.array_equal(as_array(decode_image(encoded(noise, "png"), "x")), whole)
+    over_white = np.asarray(noise)[..., 3] == 0
+    assert (whole[:, over_white] == 255).all()
+
+
+def test_no_other_program_is_started_to_read_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(BrokenRecordError, match="unknown format"):
+        decode_image(tmp_path / "a.png", "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import pickle
@@ -15,7 +16,8 @@ from galip.data import shard_set
 from galip.data.open import open_source
 from galip.data.protocol import BrokenRecordError
 from galip.data.shard_set import ShardSet
-from galip.data.shards import captions_of, clean_captions, scan_tar
+from galip.data.shards import scan_tar
+from galip.data.skips import Skipped, Skips
 from galip.errors import GalipError
 
 
@@ -40,8 +42,102 @@ def test_scanning_finds_records_as_webdataset_groups_them(tmp_path: Path) -> Non
     assert [(p.key, p.image_suffix, p.text_suffix, *found) for p, found in zip(places, members_of, strict=True)] == [
         ("a", "jpg", "txt", b"image of a", b"one\ntwo"),
         ("deep/b", "webp", "txt", b"image of b", b"three"),
-        ("d", "jpeg", "txt", b"image of d", b"four"),
+        ("d", "jpeg", "json", b"image of d", b'{"caption": "metadata"}'),
     ]
+
+
+def test_names_with_dots_and_what_is_left_out(tmp_path: Path) -> None:
+    members = {
+        "p.v1.jpg": b"1",
+        "p.v1.txt": b"one",
+        "p.V2.JPG": b"2",
+        "p.V2.txt": b"two",
+        "q.jpg": b"3",
+        "q.mask.png": b"4",
+        "q.txt": b"three",
+        "r.gif": b"5",
+        "r.txt": b"four",
+        "s.heic": b"6",
+        "s.txt": b"five",
+        "t.jpg": b"7",
+        "u.txt": b"six",
+        "v.flac": b"8",
+        "._w.jpg": b"9",
+        "._w.txt": b"seven",
+        "__MACOSX/x.jpg": b"10",
+        "__MACOSX/x.txt": b"eight",
+        "sub.dir/y.jpg": b"11",
+        "sub.dir/y.txt": b"nine",
+        "z.jpg": b"12",
+        "z.json": b'{"captions": ["ten"], "big": "' + b"x" * (1 << 22) + b'"}',
+        "caf\udce9.jpg": b"13",
+        "caf\udce9.txt": b"eleven",
+        f"{'l' * 5000}.jpg": b"14",
+        f"{'l' * 5000}.txt": b"twelve",
+    }
+    skipped: list[Skipped] = []
+    places = scan_tar(write_tar(tmp_path / "a.tar", members.items()), skipped)
+    assert [(place.key, place.image_suffix) for place in places] == [
+        ("p.v1", "jpg"),
+        ("p.V2", "jpg"),
+        ("q", "jpg"),
+        ("r", "gif"),
+        ("sub.dir/y", "jpg"),
+        ("caf\\udce9", "jpg"),
+    ]
+    assert [(skip.reason, skip.name) for skip in skipped] == [
+        ("no caption file", "a.tar: q.mask"),
+        ("image type that cannot be read", "a.tar: s.heic"),
+        ("no caption file", "a.tar: t"),
+        ("caption file without an image", "a.tar: u"),
+        ("member too large", "a.tar: z"),
+        ("member too large", f"a.tar: {'l' * 80}..."),
+    ]
+    source = open_source(str(tmp_path))
+    assert len(source) == 6 and source.skipped == Skips.of(skipped)
+    assert source.captions_at(1) == ("two",) and source.name_of(5).endswith("a.tar:caf\\udce9")
+
+
+def claim(tar: Path, member: str, size: int) -> None:
+    """Let a member's header say another size; nothing else changes."""
+    content = bytearray(tar.read_bytes())
+    with tarfile.open(tar) as archive:
+        found = archive.getmember(member)
+    found.size = size
+    content[found.offset : found.offset + 512] = found.tobuf(tarfile.GNU_FORMAT)[-512:]
+    tar.write_bytes(content)
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 33, (1 << 63) - 1])
+@pytest.mark.parametrize("member", ["00000.png", "00002.png", "00002.json", "00003.json"])
+def test_a_member_that_claims_more_than_there_is_costs_one_record(tmp_path: Path, member: str, size: int) -> None:
+    tar = write_shards(tmp_path, [4])[0]
+    claim(tar, member, size)
+    skipped: list[Skipped] = []
+    kept = [f"{number:05d}" for number in range(4) if f"{number:05d}" != member[:5]]
+    assert [place.key for place in scan_tar(tar, skipped)] == kept
+    assert skipped == [Skipped("member too large", f"shard-00000.tar: {member[:5]}")]
+    assert len(open_source(str(tar))) == 3
+
+
+def hole(archive: tarfile.TarFile, about: tarfile.TarInfo) -> None:
+    """Add a member of zeros that take no place on the disk."""
+    archive.addfile(about)
+    assert archive.fileobj is not None
+    archive.fileobj.seek(about.size, 1)
+    archive.offset += about.size
+
+
+def test_a_member_of_two_gigabytes_is_left_out(tmp_path: Path) -> None:
+    tar = tmp_path / "sparse.tar"
+    with tarfile.open(tar, "w") as archive:
+        for name, content in [("a.png", b""), ("a.txt", b"a"), *record(1)]:
+            about = tarfile.TarInfo(name)
+            about.size = len(content) if content else 2 << 30
+            archive.addfile(about, io.BytesIO(content)) if content else hole(archive, about)
+    skipped: list[Skipped] = []
+    assert [place.key for place in scan_tar(tar, skipped)] == ["00001"]
+    assert skipped == [Skipped("member too large", "sparse.tar: a")]
 
 
 def test_a_cut_or_damaged_tar_is_named_wherever_it_is_cut(tmp_path: Path) -> None:
@@ -56,32 +152,6 @@ def test_a_cut_or_damaged_tar_is_named_wherever_it_is_cut(tmp_path: Path) -> Non
     tar.write_bytes(content[: headers[2]] + b"\xff" + content[headers[2] + 1 :])
     with pytest.raises(GalipError, match="damaged after 1 records"):
         scan_tar(tar)
-
-
-@pytest.mark.parametrize(
-    ("content", "suffix", "captions"),
-    [
-        (b"one\n\ntwo", "txt", ["one", "", "two"]),
-        (b'{"captions": ["one", "two"], "caption": "no"}', "json", ["one", "two"]),
-        (b'{"caption": "one", "text": "no"}', "json", ["one"]),
-        (b'{"text": ["one", null, 2]}', "json", ["one", "2"]),
-        (b'{"caption": null}', "json", []),
-    ],
-)
-def test_captions_of_a_text_member(content: bytes, suffix: str, captions: list[str]) -> None:
-    assert captions_of(content, suffix) == captions
-
-
-@pytest.mark.parametrize(
-    ("content", "why"), [(b"\xff", "not UTF-8"), (b"{", "not JSON"), (b"{}", "none of the fields"), (b"[1]", "none of")]
-)
-def test_a_text_member_without_captions(content: bytes, why: str) -> None:
-    with pytest.raises(GalipError, match=why):
-        captions_of(content, "json")
-
-
-def test_cleaning_drops_what_is_no_caption() -> None:
-    assert clean_captions([" a  &amp; b ", "", "\x00", "c"]) == ("a & b", "c")
 
 
 def contents(source: ShardSet) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
@@ -212,11 +282,11 @@ def test_a_shard_that_breaks_during_the_run(tmp_path: Path) -> None:
         ("nowhere.tar", "no such file"),
         ("nothing-*.tar", "no file matches"),
         ("nothing-{0..3}.tar", "no file matches"),
-        ("words.tar", "no captioned image in its tars; a record is"),
+        ("words.tar", "no captioned image in its tars .caption file without an image: 1 .words.tar: a.*; a record is"),
         ("no-tar.tar", "no captioned image in its tars .*no-tar.tar: no whole, uncompressed tar"),
         ("prepared", "its shards are in train, validation; name one, e.g. .*prepared.train"),
         ("newer", "of the format 'galip-shards-9'"),
-        ("odd", "no index of shards"),
+        ("odd", "not an index of shards"),
         ("lossy", r"shard-00000\.records\.json: missing"),
     ],
 )

@@ -131,14 +131,18 @@ def test_broken_records_are_noted_and_passed_over(tmp_path: Path) -> None:
     members = [
         *[("a.png", b""), ("a.txt", b" ")],
         *[("b.png", b""), ("b.json", b"{")],
-        *[("lonely.png", b""), ("words.txt", b"")],
-        *[("c.jpg", b"image"), ("c.txt", b"caption 1\ncaption 1"), ("c.json", b'{"caption": "metadata"}')],
+        *[("lonely.png", b""), ("words.txt", b""), ("strange.heic", b""), ("strange.txt", b"d"), ("README.md", b"")],
+        *[("c.jpg", b"image"), ("c.mask.png", b""), ("c.txt", b"not\nthis"), ("c.json", b'{"caption": "caption\\n1"}')],
     ]
     tar = write_tar(tmp_path / "x.tar", members)
     found, notes = epoch_with_notes(f"file:{tar}")
     assert found == [1]
-    assert [(note.name, note.shard) for note in notes] == [(f"file:{tar}:a", None), (f"file:{tar}:b", None)]
-    assert "no caption" in notes[0].why and "not JSON" in notes[1].why
+    assert [(note.name, note.shard) for note in notes] == [
+        (f"file:{tar}:{name}", None) for name in ("a", "b", "lonely", "words", "strange.heic")
+    ]
+    why = [note.why for note in notes]
+    assert "no caption" in why[0] and "not JSON" in why[1]
+    assert why[2:] == ["no caption file", "caption file without an image", "image type that cannot be read"]
 
 
 def test_a_share_without_a_record_is_an_error_not_a_hang(tmp_path: Path) -> None:

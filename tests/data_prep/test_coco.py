@@ -80,6 +80,32 @@ def test_missing_images_and_captions_are_counted(tmp_path: Path) -> None:
     }
 
 
+def test_captions_that_are_null_and_paths_that_lead_elsewhere(tmp_path: Path) -> None:
+    images, annotations = part(tmp_path, "train", "2017", [1, 2])
+    content = json.loads(annotations.read_text())
+    for row in content["annotations"]:
+        if row["image_id"] == 1:
+            row["caption"] = None
+    put(annotations, json.dumps(content))
+    report = prepare(coco(images, annotations, WRITING), tmp_path / "out", WRITING)
+    assert report["skipped"] == {"no caption": {"count": 1, "examples": ["000000000001.jpg"]}}
+    for row in content["images"]:
+        row["file_name"] = f"../{row['file_name']}"
+    put(annotations, json.dumps(content))
+    with pytest.raises(GalipError, match=r"annotations.*json: \.\./00000000000[12].jpg is not in the folder"):
+        coco(images, annotations, WRITING)
+
+
+@pytest.mark.parametrize("change", [{"id": None}, {"file_name": 3}, {"file_name": None}, {"id": [1]}])
+def test_rows_of_other_types_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    images, annotations = part(tmp_path, "train", "2017", [1])
+    content = json.loads(annotations.read_text())
+    content["images"][0] |= change
+    put(annotations, json.dumps(content))
+    with pytest.raises(GalipError, match="its images are not COCO's"):
+        coco(images, annotations, WRITING)
+
+
 def test_another_file_of_cocos_is_refused(tmp_path: Path) -> None:
     images, annotations = part(tmp_path, "train", "2017", [1])
     instances = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"id": 1, "image_id": 1, "bbox": []}]}

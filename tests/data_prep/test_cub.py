@@ -101,7 +101,9 @@ def test_a_box_outside_is_counted(tmp_path: Path) -> None:
     [
         ("bounding_boxes.txt", "1 0 0 9 9\n", "bounding_boxes.txt: it holds no box of image 2"),
         ("bounding_boxes.txt", "1 0 0 9\n", "the box of image 1 is '0 0 9', not four numbers"),
+        ("bounding_boxes.txt", "1 0 0 9 inf\n", "the box of image 1 is '0 0 9 inf', not four numbers"),
         ("images.txt", "1 a.jpg\n2\n", "images.txt, line 2"),
+        ("images.txt", "1 ../a.jpg\n", r"images.txt: \.\./a.jpg is not in the folder"),
         ("images.txt", None, "images.txt: cannot be read"),
     ],
 )

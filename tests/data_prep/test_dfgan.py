@@ -85,6 +85,8 @@ def test_a_pickle_that_asks_for_a_function_is_refused_by_name(
     [
         (pickle.dumps(("a", "b")), "something else than a list of strings"),
         (pickle.dumps(["a", 1]), "something else than a list of strings"),
+        (pickle.dumps(["a", "../b"]), r"\.\./b is not in the folder"),
+        (pickle.dumps(["/etc/a"]), "/etc/a is not in the folder"),
         (pickle.dumps({"a": 1}), "something else than a list of strings"),
         (b"(lp0\nS'\\xff'\na.", "not a readable pickle"),
         (pickle.dumps(["a"])[:-3], "not a readable pickle"),

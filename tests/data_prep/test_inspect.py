@@ -47,6 +47,7 @@ EXPECTED = {
     "most frequent words": {"red": 5, "bird": 4, "leaf": 4, "tree's": 4},
     "shards damaged": {},
     "broken records": [],
+    "left out": {},
 }
 
 

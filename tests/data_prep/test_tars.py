@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def downloaded(root: Path, shards: dict[int, list[int]]) -> Path:
         write_tar(root / f"{shard:05d}.tar", members)
         statistics = {"count": len(numbers) + 2, "successes": len(numbers), "failed_to_download": 2}
         put(root / f"{shard:05d}_stats.json", json.dumps(statistics))
+        os.utime(root / f"{shard:05d}.tar", (1e9, 1e9))  # reports tell files apart by their times
     return root
 
 

@@ -21,11 +21,11 @@ from PIL import Image
 
 from galip.data.open import open_source
 from galip.data.shards import INDEX, scan_tar
+from galip.data.skips import MAX_EXAMPLES
 from galip.data_prep.base import Item, WritingOptions, choose, key_of, listed
 from galip.data_prep.encoding import ImageOptions
 from galip.data_prep.folder import folder
 from galip.data_prep.parallel import Tick, work_on
-from galip.data_prep.report import EXAMPLES
 from galip.data_prep.unfinished import FOLDER
 from galip.data_prep.writing import prepare
 from galip.errors import GalipError, InputError
@@ -91,7 +91,7 @@ def test_training_and_webdataset_read_them(tmp_path: Path) -> None:
 
 def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     root = captioned(tmp_path / "in", 3)
-    for number in range(EXAMPLES + 5):
+    for number in range(MAX_EXAMPLES + 5):
         put(root / f"silent-{number:02d}.png", noise(number, kind="PNG"))
     put(root / "cut.jpg", noise(5)[:-300])
     put(root / "cut.txt", "a cut image")
@@ -104,11 +104,11 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     put(root / "alone.txt", "no image")
     writing = WritingOptions(images=ImageOptions(min_side=8))
     report = prepare(folder(root, writing), tmp_path / "out", writing)
-    silent = [f"silent-{number:02d}.png" for number in range(EXAMPLES + 5)]
+    silent = [f"silent-{number:02d}.png" for number in range(MAX_EXAMPLES + 5)]
     assert report["skipped"] == {
         "captions are not UTF-8": {"count": 1, "examples": ["latin.png"]},
         "caption file without an image": {"count": 1, "examples": ["alone.txt"]},
-        "no caption": {"count": EXAMPLES + 6, "examples": ["blank.png", *silent][:EXAMPLES]},
+        "no caption": {"count": MAX_EXAMPLES + 6, "examples": ["blank.png", *silent][:MAX_EXAMPLES]},
         "unreadable": {"count": 1, "examples": ["cut.jpg"]},
         "too small": {"count": 1, "examples": ["tiny.png"]},
     }
@@ -202,6 +202,29 @@ def test_a_finished_folder_is_left_alone_and_other_wishes_are_refused(tmp_path: 
     with pytest.raises(GalipError, match="thesis.txt: this is a file"):
         prepare(folder(root, SMALL), tmp_path / "taken" / "thesis.txt", SMALL)
     assert files_of(tmp_path / "taken") == {"thesis.txt": b"precious"}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("what", ["image", "caption"])
+def test_input_that_changed_between_two_runs_is_found(tmp_path: Path, finished: bool, what: str) -> None:
+    root = captioned(tmp_path / "in", 4)
+    out = tmp_path / "out"
+    prepare(folder(root, SMALL), out, SMALL)
+    if not finished:  # as after a kill: the plan is there and no report
+        plan = json.loads((out / "report.json").read_text())
+        put(out / FOLDER / "plan.json", json.dumps(plan))
+        (out / "report.json").unlink()
+    path = sorted(root.glob("*.jpg" if what == "image" else "*.txt"))[0]
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # as large as before
+    os.utime(path, (2e9, 2e9))
+    why = "files that it is made from have been written anew" if what == "image" else "other images or captions"
+    with pytest.raises(GalipError, match=f"out: .*{why}.*name another folder, or remove this one"):
+        prepare(folder(root, SMALL), out, SMALL)
+    path.write_bytes(content)
+    os.utime(path, (1e9, 1e9))
+    with pytest.raises(GalipError) if what == "image" else contextlib.nullcontext():
+        prepare(folder(root, SMALL), out, SMALL)
 
 
 def test_nothing_usable_is_an_error_and_leaves_room_for_another_try(tmp_path: Path) -> None:

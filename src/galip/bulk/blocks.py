@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from galip.bulk.lines import Keys, PromptLine, read_line, read_lines
 from galip.bulk.worker import generate
-from galip.data_prep.base import Item, Skipped, key_of
+from galip.data.skips import Skipped
+from galip.data_prep.base import Item, key_of
 from galip.errors import GalipError, InputError
 from galip.generation.noise import check_seed
 from galip.generation.prompts import clean_caption

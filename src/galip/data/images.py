@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -15,6 +20,15 @@ from galip.data.protocol import BrokenRecordError
 # A JPEG is decoded at no less than this many times the size it will be scaled to, so that the scaling still has
 # several pixels to average (Pillow's own choice in `thumbnail`).
 _GAP = 2
+
+MAX_PIXELS = 1 << 27
+"""Images of more pixels are broken: no image shall cost more than a few hundred megabytes."""
+MAX_SIDE = 1 << 14
+"""Largest shorter side in pixels that images are scaled to."""
+_MAX_SCALED = 1 << 26  # pixels
+_STRIP = 1 << 22  # pixels
+_PNG = b"\x89PNG\r\n\x1a\n"
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "MPO", "PPM", "TGA", "ICO", "JPEG2000")
 
 
 class Decoded(NamedTuple):
@@ -56,31 +70,77 @@ def decode(file: Path | BinaryIO, name: str, needed: int = 0, channels: int | No
         file, name, needed, channels: as there; channels None: 4 where anything may be transparent, else 3.
     """
     try:
-        with Image.open(file) as opened:
-            if needed:
-                opened.draft(None, (_GAP * needed, _GAP * needed))
-            kind, mode, frames = opened.format or "", opened.mode, getattr(opened, "n_frames", 1)
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I;16"):
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                mode = "RGBA" if mode == "RGB" else mode
-            elif channels != 4:
-                image = image.convert("RGB")
-            if channels == 4:
-                image = image.convert("RGBA")
-            elif channels == 3 and image.mode == "RGBA":
-                on_white = Image.new("RGBA", image.size, "white")
-                on_white.alpha_composite(image)
-                image = on_white.convert("RGB")
-            return Decoded(image, kind, mode, frames)
+        try:
+            return _decoded(file, needed, channels)
+        except ValueError:  # what Pillow raises of a PNG with more text than it will read
+            content = file.read_bytes() if isinstance(file, Path) else (file.seek(0), file.read())[1]
+            if not content.startswith(_PNG):
+                raise
+            return _decoded(io.BytesIO(_without_text(content)), needed, channels)
     except Exception as error:  # damaged files make Pillow's decoders fail in many ways, and none may end a run
         # Of a format it does not know, Pillow says no more than the file's address in memory.
-        why = "unknown format" if isinstance(error, UnidentifiedImageError) else str(error)
+        why = "unknown format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
         raise BrokenRecordError(
             name, f"not a readable image ({why}); replace it or remove it with its caption"
         ) from error
+
+
+def _decoded(file: Path | BinaryIO, needed: int, channels: int | None) -> Decoded:
+    with _opened(file) as opened:
+        if needed:
+            opened.draft(None, (_GAP * needed, _GAP * needed))
+        if opened.width * opened.height > MAX_PIXELS:
+            raise ValueError(f"{opened.width} x {opened.height} pixels; at most {MAX_PIXELS:,} are read")
+        kind, mode, frames = opened.format or "", opened.mode, getattr(opened, "n_frames", 1)
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        elif image.mode in ("I", "F"):
+            raise ValueError("32-bit pixels, whose range nothing says; save it with 8 or 16 bits")
+        if "A" in image.getbands() or "transparency" in image.info:
+            image = image.convert("RGBA")
+            mode = "RGBA" if mode == "RGB" else mode
+        elif channels != 4:
+            image = image.convert("RGB")
+        if channels == 4:
+            image = image.convert("RGBA")
+        elif channels == 3 and image.mode == "RGBA":
+            image = _on_white(image)
+        return Decoded(image, kind, mode, frames)
+
+
+@contextmanager
+def _opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
+    """An image of a format whose reader runs no other program (as Pillow's for PostScript does)."""
+    Image.init()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit
+        with Image.open(file, formats=[kind for kind in _FORMATS if kind in Image.OPEN]) as opened:
+            yield opened
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """RGBA laid on white, in strips, so that a large image needs no second of its size with four channels."""
+    result = Image.new("RGB", image.size)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        on_white = Image.new("RGBA", strip.size, "white")
+        on_white.alpha_composite(strip)
+        result.paste(on_white.convert("RGB"), (0, top))
+    return result
+
+
+def _without_text(png: bytes) -> bytes:
+    """A PNG without texts and colour profile, which may be larger than Pillow reads."""
+    kept, start = [_PNG], len(_PNG)
+    while start + 8 <= len(png):
+        length, kind = struct.unpack(">I4s", png[start : start + 8])
+        end = start + 12 + length
+        if kind not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            kept.append(png[start:end])
+        start = end
+    return b"".join(kept)
 
 
 def resize_and_crop(image: Image.Image, shorter_side: int, size: int, where: tuple[float, float]) -> Image.Image:
@@ -95,9 +155,13 @@ def resize_and_crop(image: Image.Image, shorter_side: int, size: int, where: tup
     width, height = image.size
     scale = shorter_side / min(width, height)
     wanted = (max(shorter_side, round(width * scale)), max(shorter_side, round(height * scale)))
+    left, top = (round(share * (side - size)) for share, side in zip(where, wanted, strict=True))
+    if wanted[0] * wanted[1] > _MAX_SCALED:  # a line of 30,000 x 1 pixels, say: only what is cut from it is scaled
+        x, y = width / wanted[0], height / wanted[1]
+        box = (left * x, top * y, min(width, (left + size) * x), min(height, (top + size) * y))
+        return image.resize((size, size), Image.Resampling.BICUBIC, box)
     if wanted != image.size:
         image = image.resize(wanted, Image.Resampling.BICUBIC)
-    left, top = (round(share * (side - size)) for share, side in zip(where, image.size, strict=True))
     return image.crop((left, top, left + size, top + size)) if image.size != (size, size) else image
 
 

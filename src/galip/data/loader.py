@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
-from galip.data.images import decode_image
+from galip.data.images import MAX_SIDE, decode_image
 from galip.data.protocol import BrokenRecordError, ImageSource
 from galip.data.samples import Batch, Sample, Samples, View, collate, give_up_on, mirrored
 from galip.data.streaming import StreamedRecord, StreamedShards
@@ -96,6 +96,8 @@ class Loader:
                 f"the shorter side is to become {shorter_side} pixels, but squares of {size} are cut from it; "
                 f"set data.shorter_side to {size} or more"
             )
+        if shorter_side > MAX_SIDE:
+            raise InputError(f"data.shorter_side={shorter_side}: at most {MAX_SIDE:,} pixels")
         if batch < 1 or not 0 <= rank < world:
             raise InputError(f"batch {batch} of process {rank} of {world}: there is no such share")
         self.workers = workers

@@ -6,13 +6,16 @@ import glob
 import re
 from pathlib import Path
 
-from galip.data.folder import CaptionedFolder
+from galip.data.folder import ARCHIVE, CaptionedFolder, read_folder
 from galip.data.patterns import expand
 from galip.data.protocol import ImageSource
 from galip.data.shard_set import ShardSet
-from galip.data.shards import INDEX
+from galip.data.shards import INDEX, tars_in
+from galip.data.skips import Skipped, Skips
 from galip.data.streaming import StreamedShards
 from galip.errors import GalipError
+
+BESIDE_TARS = "image beside tars, not read"
 
 # Two letters at least: "C:" is a drive.
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")
@@ -33,8 +36,11 @@ def open_source(source: str) -> ImageSource | StreamedShards:
     if path.is_dir():
         if (path / INDEX).exists():
             return ShardSet.indexed(path)
-        if tars := sorted(path.glob("*.tar")):
-            return ShardSet(tars)
+        if tars := tars_in(path):
+            beside = beside_tars(path)
+            shards = ShardSet(tars)
+            shards.skipped.update(Skips.of(beside))
+            return shards
         if splits := sorted(index.parent.name for index in path.glob(f"*/{INDEX}")):
             raise GalipError(f"{path}: its shards are in {', '.join(splits)}; name one, e.g. {path / splits[0]}")
         return CaptionedFolder(path)
@@ -50,6 +56,24 @@ def open_source(source: str) -> ImageSource | StreamedShards:
     if path.suffix == ".tar":
         raise GalipError(f"{source}: no such file; `data.source` must name tars that are there")
     return CaptionedFolder(path)
+
+
+def beside_tars(folder: Path) -> list[Skipped]:
+    """What lies beside the tars of a folder and is not read with them.
+
+    Raises:
+        GalipError: these are captioned images, and nobody can know which of the two is meant.
+    """
+    records, skipped = read_folder(folder)
+    if captioned := [record.name for record in records if record.captions and not record.missing]:
+        tars = [path.name for path in tars_in(folder)]
+        raise GalipError(
+            f"{folder}: it holds tars ({', '.join(tars[:3])}) and captioned images ({', '.join(captioned[:3])}), "
+            f"{len(tars):,} and {len(captioned):,} of them; which are meant? For the tars name "
+            f"{folder / '*.tar'}, for the images move the tars elsewhere"
+        )
+    found = [skip for skip in skipped if skip.reason != ARCHIVE]
+    return found + [Skipped(BESIDE_TARS, record.name) for record in records]
 
 
 def _matching(part: str) -> list[str]:

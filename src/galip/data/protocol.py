@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from galip._deprecated import renamed
+from galip.data.skips import Skips
 from galip.errors import GalipError
 
 
@@ -31,11 +31,11 @@ class ImageSource(Protocol):
     """Captioned images with numbers: any of them can be read at any time, in any process.
 
     Attributes:
-        skipped: what was left out when the source was opened, counted by reason.
+        skipped: what was left out when the source was opened.
         broken_shards: shards that cannot be read, and why; a record found in one is replaced by another.
     """
 
-    skipped: Counter[str]
+    skipped: Skips
     broken_shards: dict[str, str]
 
     def __len__(self) -> int:

@@ -7,33 +7,26 @@ import io
 import json
 import os
 from bisect import bisect_right
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from galip.data.captions import TEXT_SUFFIXES, captions_of, checked_weights, clean_captions, fields_of, weight_of
+from galip.data.file_types import IMAGE_TYPES
 from galip.data.images import decode_image
 from galip.data.protocol import BrokenRecordError, spread
-from galip.data.shards import (
-    FORMAT,
-    IMAGE_SUFFIXES,
-    INDEX,
-    RECORDS_SUFFIX,
-    TEXT_SUFFIXES,
-    Place,
-    captions_of,
-    checked_weights,
-    clean_captions,
-    scan_tar,
-    weight_of,
-)
+from galip.data.shards import FORMAT, INDEX, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, RECORDS_SUFFIX, Place, scan_tar
+from galip.data.skips import Skipped, Skips
 from galip.errors import GalipError, InputError
+
+_Value = TypeVar("_Value", str, int)
 
 _OPEN_FILES = 64
 _BROKEN = "fetch or make it again, or remove it and index the folder anew"
@@ -65,7 +58,7 @@ class ShardSet:
     """
 
     def __init__(self, tars: Iterable[Path]) -> None:
-        self.skipped: Counter[str] = Counter()
+        self.skipped = Skips()
         self.broken_shards: dict[str, str] = {}
         self._tables: dict[int, NDArray[Any]] = {}
         self._files: OrderedDict[int, BinaryIO] = OrderedDict()
@@ -81,11 +74,13 @@ class ShardSet:
             self._check(shard)
         self._ends = list(accumulate(shard.records for shard in self._shards))
         if not len(self):
-            broken = "; ".join(f"{name}: {why}" for name, why in list(self.broken_shards.items())[:3])
+            found = [f"{name}: {why}" for name, why in list(self.broken_shards.items())[:3]]
+            found += self.skipped.described()
             where = tars[0].parent if tars else "the shards"
             raise GalipError(
                 f"{where}: no captioned image in its tars"
-                + (f" ({broken})" if broken else "; a record is KEY.jpg next to KEY.txt or KEY.json")
+                + (f" ({'; '.join(found)})" if found else "")
+                + "; a record is KEY.jpg next to KEY.txt or KEY.json"
             )
 
     @classmethod
@@ -170,11 +165,13 @@ class ShardSet:
     # ---- where things lie
 
     def _scanned(self, tar: Path, number: int) -> _Shard:
+        skipped: list[Skipped] = []
         try:
-            places = scan_tar(tar)
+            places = scan_tar(tar, skipped)
         except GalipError as error:
             self.broken_shards[str(tar)] = str(error).removeprefix(f"{tar}: ")
             return _Shard(tar, 0, 0)
+        self.skipped.update(Skips.of(skipped))
         self._tables[number] = _table(places)
         return _Shard(tar, len(places), tar.stat().st_size)
 
@@ -198,7 +195,7 @@ class ShardSet:
             raise IndexError(f"record {number} of {len(self)}")
         row = number - self._ends[shard] + self._shards[shard].records
         key, image, image_offset, image_size, text, text_offset, text_size = self._places(shard)[row].tolist()
-        names = key.decode(), IMAGE_SUFFIXES[image], TEXT_SUFFIXES[text]
+        names = key.decode(), IMAGE_TYPES[image], TEXT_SUFFIXES[text]
         return Place(names[0], names[1], image_offset, image_size, names[2], text_offset, text_size), shard
 
     def _places(self, shard: int) -> NDArray[Any]:
@@ -207,7 +204,7 @@ class ShardSet:
             path = _records_file(about.path)
             try:
                 table = _table([Place(*row) for row in json.loads(path.read_bytes())["records"]])
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                 raise GalipError(f"{path}: cannot be read ({error}); index the folder anew") from error
             if len(table) != about.records:
                 raise GalipError(f"{path}: {len(table)} records instead of {about.records}; index the folder anew")
@@ -229,8 +226,9 @@ class ShardSet:
     def _weight(self, number: int) -> object:
         place, shard = self._place(number)
         try:
-            return weight_of(self._content(shard, place.text_offset, place.text_size, place.key), place.text_suffix)
-        except BrokenRecordError:
+            content = self._content(shard, place.text_offset, place.text_size, place.key)
+            return weight_of(fields_of(content)) if place.text_suffix == "json" else 1
+        except (BrokenRecordError, InputError):
             return 1  # found broken again when it is visited
 
     def _content(self, shard: int, offset: int, size: int, name: str) -> bytes:
@@ -274,20 +272,37 @@ def _listed(folder: Path) -> dict[Path, _Shard]:
         if index["format"] != FORMAT:
             raise GalipError(f"{path}: of the format {index['format']!r}; this version of galip reads {FORMAT!r}")
         for row in index["shards"]:
-            tar = folder / row["file"]
-            listed[tar] = _Shard(tar, row["records"], row["bytes"], row["captions"], row["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GalipError(f"{path}: no index of shards ({error!r}); remove it, or index the folder anew") from error
+            tar = folder / _field(row, "file", str)
+            if tar.parent != folder or tar.name in ("", ".."):
+                raise ValueError(f"{row['file']} is not in the folder")
+            records, size, captions = (_field(row, name, int) for name in ("records", "bytes", "captions"))
+            listed[tar] = _Shard(tar, records, size, captions, _field(row, "sha256", str))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise GalipError(f"{path}: not an index of shards ({error!r}); remove it, or index the folder anew") from error
     if lost := next((file for tar in listed if not (file := _records_file(tar)).exists()), None):
         raise GalipError(f"{lost}: missing, although {INDEX} lists its shard; index the folder anew")
     return listed
 
 
+def _field(row: Any, name: str, kind: type[_Value]) -> _Value:
+    value = row[name]
+    if type(value) is not kind or (isinstance(value, int) and value < 0):
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
 def _table(places: list[Place]) -> NDArray[Any]:
     """Places packed, some 40 bytes each: a run on twelve million images holds them all in memory.
 
-    Suffixes are numbers into IMAGE_SUFFIXES and TEXT_SUFFIXES.
+    Suffixes are numbers into IMAGE_TYPES and TEXT_SUFFIXES.
+
+    Raises:
+        ValueError, TypeError, AttributeError: a place is none of a record.
     """
+    for place in places:
+        sizes = (place.image_offset, place.image_size, place.text_offset, place.text_size)
+        if min(sizes) < 0 or place.image_size > MAX_IMAGE_BYTES or place.text_size > MAX_TEXT_BYTES:
+            raise ValueError(f"{place.key}: offsets and sizes {sizes}")
     keys = np.array([place.key.encode() for place in places] or [b""], dtype=np.bytes_)
     fields = [
         ("key", keys.dtype),
@@ -301,7 +316,7 @@ def _table(places: list[Place]) -> NDArray[Any]:
     rows = [
         (
             place.key.encode(),
-            IMAGE_SUFFIXES.index(place.image_suffix),
+            IMAGE_TYPES.index(place.image_suffix),
             place.image_offset,
             place.image_size,
             TEXT_SUFFIXES.index(place.text_suffix),

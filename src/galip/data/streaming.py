@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
 
+from galip.data.captions import captions_of, clean_captions, text_that_counts
 from galip.data.patterns import expand
 from galip.data.protocol import BrokenRecordError
-from galip.data.shards import IMAGE_SUFFIXES, TEXT_SUFFIXES, captions_of, clean_captions
+from galip.data.shards import TarRecord, grouped, is_small
+from galip.data.skips import NO_CAPTION, Skips
 from galip.errors import GalipError, InputError
 from galip.utils.extras import remedy
 
@@ -60,7 +62,7 @@ class StreamedShards:
             raise GalipError(f"{pattern}: streams need the package webdataset; {remedy('train')}") from error
         self.pattern = pattern
         self.urls = [url for part in expand(pattern) for url in _matching(part)]
-        self.skipped: Counter[str] = Counter()
+        self.skipped = Skips()
         self.broken_shards: dict[str, str] = {}
         if not self.urls:
             raise GalipError(f"{pattern}: no shard matches this pattern; `data.source` must name shards that are there")
@@ -163,21 +165,33 @@ class StreamedShards:
 
     def _readable(self, urls: list[str], note: Callable[[BrokenRecordError], None]) -> Iterator[StreamedRecord]:
         for url in urls:
-            for sample in _samples(url, note):
-                image = next((sample[suffix] for suffix in IMAGE_SUFFIXES if suffix in sample), None)
-                text = next((suffix for suffix in TEXT_SUFFIXES if suffix in sample), None)
-                if image is None or text is None:
-                    continue  # no record: an image or a text alone
-                name = f"{url}:{sample['__key__']}"
-                try:
-                    captions = clean_captions(captions_of(sample[text], text))
-                except InputError as error:
-                    note(BrokenRecordError(name, str(error)))
-                    continue
-                if captions:
-                    yield StreamedRecord(name, image, captions)
-                else:
-                    note(BrokenRecordError(name, "no caption"))
+            for group in _groups(url, note):
+                usable = [record for record in group if record.image and record.texts]
+                for record in usable:
+                    try:
+                        yield _record(url, record)
+                    except BrokenRecordError as error:
+                        note(error)
+                if not usable and (why := next((record.left_out for record in group if record.left_out), None)):
+                    note(BrokenRecordError(f"{url}:{why.name}", why.reason))
+
+
+def _record(url: str, record: TarRecord[bytes]) -> StreamedRecord:
+    """A captioned image of a stream.
+
+    Raises:
+        BrokenRecordError: it has no caption that can be read.
+    """
+    name = f"{url}:{record.key}"
+    assert record.image
+    counting = text_that_counts(record.texts) or ""
+    try:
+        captions = clean_captions(captions_of(record.texts[counting], counting))
+    except InputError as error:
+        raise BrokenRecordError(name, str(error)) from error
+    if not captions:
+        raise BrokenRecordError(name, NO_CAPTION)
+    return StreamedRecord(name, record.image[1], captions)
 
 
 class _Watched:
@@ -209,14 +223,13 @@ class _Watched:
         self.stream.close()
 
 
-def _samples(url: str, note: Callable[[BrokenRecordError], None]) -> Iterator[dict[str, Any]]:
-    """The groups of members of one shard, up to where it breaks, if it does."""
-    from webdataset.tariterators import group_by_keys, tar_file_expander  # type: ignore[import-untyped]
-
+def _groups(url: str, note: Callable[[BrokenRecordError], None]) -> Iterator[list[TarRecord[bytes]]]:
+    """The records of one shard, those that WebDataset takes for one together, up to where it breaks, if it does."""
     stream = None
     try:
         stream = _Watched(_opened(url))
-        yield from group_by_keys(tar_file_expander(iter([{"url": url, "stream": stream}])))
+        with tarfile.open(fileobj=stream, mode="r|*") as archive:  # type: ignore[call-overload]
+            yield from grouped(_members(archive))
         stream.finish()
     except Exception as error:  # every file system and every command fails in its own way
         note(BrokenRecordError(url, _why(error, stream), shard=url))
@@ -224,6 +237,15 @@ def _samples(url: str, note: Callable[[BrokenRecordError], None]) -> Iterator[di
         if stream is not None:
             with suppress(Exception):  # a command that is stopped half-way fails, and may
                 stream.stream.close()
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes | None]]:
+    """Names and contents of a tar's files; None for what is too large."""
+    while (member := archive.next()) is not None:
+        if member.isreg():
+            content = archive.extractfile(member) if is_small(member) else None
+            yield member.name, content.read() if content else None
+        archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps every header
 
 
 def _opened(url: str) -> Any:

@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from galip._deprecated import renamed
+from galip.data.skips import Skipped
 from galip.data_prep.encoding import ImageOptions
 from galip.errors import GalipError, InputError
 
@@ -18,6 +19,7 @@ TRAIN, VALIDATION = "train", "validation"
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,72}")  # with its suffix such a name fits into a tar header of the oldest kind
 _SLUG, _DIGEST = 60, 10
+_MAX_SHARD_MB = 1e6
 # Two tar headers, the padding of two members, and a text's punctuation.
 _RECORD_BYTES = 2300
 
@@ -43,13 +45,6 @@ class Item:
     name: str
     box: tuple[int, int, int, int] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
-
-
-class Skipped(NamedTuple):
-    """What a source found and cannot give: why, and what it is called."""
-
-    reason: str
-    name: str
 
 
 class Block(Protocol):
@@ -109,8 +104,8 @@ class WritingOptions:
     images: ImageOptions = field(default_factory=ImageOptions)
 
     def __post_init__(self) -> None:
-        if not self.shard_mb > 0:
-            raise InputError(f"--shard-mb {self.shard_mb:g}: give a size above 0")
+        if not 0 < self.shard_mb <= _MAX_SHARD_MB:
+            raise InputError(f"--shard-mb {self.shard_mb:g}: give a size above 0 and up to {_MAX_SHARD_MB:g}")
         if not 0 <= self.validation < 1:
             raise InputError(f"--validation {self.validation:g}: give a share of the images, from 0 to below 1")
 
@@ -135,6 +130,8 @@ class Listing:
         options: of this source, as JSON; together with the writing's own they are kept with the result.
         skipped: what was left out while listing.
         notes: what else the report should say, as JSON.
+        modified: digest of the times at which the files that are read were written, from `modified_of`; "" if nobody
+            knows.
     """
 
     name: str
@@ -142,6 +139,7 @@ class Listing:
     options: dict[str, Any] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
+    modified: str = ""
 
 
 def key_of(name: str) -> str:
@@ -149,7 +147,7 @@ def key_of(name: str) -> str:
     if _KEY.fullmatch(name):
         return name
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[-_SLUG:].strip("-")
-    return f"{slug or 'picture'}-{hashlib.sha256(name.encode()).hexdigest()[:_DIGEST]}"
+    return f"{slug or 'picture'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:_DIGEST]}"
 
 
 def listed(
@@ -186,7 +184,22 @@ def listed(
             )
         seen[place] = item.name
     blocks = [block for of_split in by_split.values() for block in _packed(of_split, writing)]
-    return Listing(name, blocks, options or {}, tuple(skipped), notes or {})
+    modified = modified_of(item.image for item in everything)
+    return Listing(name, blocks, options or {}, tuple(skipped), notes or {}, modified)
+
+
+def modified_of(images: Iterable[Path | bytes]) -> str:
+    """Digest of the times at which files were written, and of contents; another one tells that something has changed
+    though its size has not.
+    """
+    found = hashlib.sha256()
+    for image in images:
+        try:
+            when = hashlib.sha256(image).hexdigest() if isinstance(image, bytes) else str(image.stat().st_mtime_ns)
+        except (OSError, ValueError):
+            when = "missing"
+        found.update(f"{when}\n".encode())
+    return found.hexdigest()
 
 
 def choose(names: Iterable[str], share: float, seed: int) -> frozenset[str]:
@@ -228,7 +241,7 @@ def _size(image: Path | bytes) -> int:
         return len(image)
     try:
         return image.stat().st_size
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return -1
 
 

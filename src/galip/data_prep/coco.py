@@ -6,8 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from galip.data.folder import name_inside
+from galip.data.skips import encodable
 from galip.data_prep.base import TRAIN, VALIDATION, Item, Listing, WritingOptions, key_of, listed
 from galip.errors import GalipError, InputError
+
+_FIELDS: dict[str, dict[str, Any]] = {
+    "images": {"id": int | str, "file_name": str},
+    "annotations": {"id": int | str, "image_id": int | str, "caption": str | None},
+}
 
 
 def coco(
@@ -43,19 +50,19 @@ def _items(images: Path, annotations: Path, split: str) -> list[Item]:
     if not images.is_dir():
         raise GalipError(f"{images}: no such folder; name the folder that holds COCO's images, e.g. train2014")
     content = _read(annotations)
-    captions: dict[int, list[tuple[int, str]]] = {}
+    captions: dict[int | str, list[tuple[tuple[bool, int | str], str]]] = {}
     for row in content["annotations"]:
-        captions.setdefault(row["image_id"], []).append((row["id"], row["caption"]))
+        captions.setdefault(row["image_id"], []).append((_by_id(row["id"]), row["caption"] or ""))
     return [
         Item(
             key=key_of(Path(row["file_name"]).stem),
             captions=tuple(caption for _, caption in sorted(captions.get(row["id"], ()))),
             split=split,
-            image=images / row["file_name"],
-            name=row["file_name"],
-            extra={"image_id": row["id"], "file": row["file_name"]},
+            image=images / name_inside(images, "", row["file_name"], str(annotations)),
+            name=encodable(row["file_name"]),
+            extra={"image_id": row["id"], "file": encodable(row["file_name"])},
         )
-        for row in sorted(content["images"], key=lambda row: row["id"])
+        for row in sorted(content["images"], key=lambda row: _by_id(row["id"]))
     ]
 
 
@@ -65,10 +72,19 @@ def _read(annotations: Path) -> dict[str, Any]:
         content = json.loads(annotations.read_text(encoding="utf-8"))
     except OSError as error:
         raise GalipError(f"{annotations}: cannot be read ({error.strerror or error}); {remedy}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise GalipError(f"{annotations}: not JSON ({error}); {remedy}") from error
-    for part, fields in (("images", {"id", "file_name"}), ("annotations", {"id", "image_id", "caption"})):
+    for part, fields in _FIELDS.items():
         rows = content.get(part) if isinstance(content, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and fields <= row.keys() for row in rows):
+        if not isinstance(rows, list) or not all(_is_row(row, fields) for row in rows):
             raise GalipError(f"{annotations}: its {part} are not COCO's ({', '.join(sorted(fields))}); {remedy}")
     return dict(content)
+
+
+def _by_id(number: int | str) -> tuple[bool, int | str]:
+    """By this rows are sorted: numbers before texts."""
+    return isinstance(number, str), number
+
+
+def _is_row(row: Any, fields: dict[str, Any]) -> bool:
+    return isinstance(row, dict) and all(name in row and isinstance(row[name], kind) for name, kind in fields.items())

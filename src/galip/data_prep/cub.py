@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from galip.data_prep.base import Item, Listing, Skipped, WritingOptions, key_of, listed, read_text
+from galip.data.folder import name_inside
+from galip.data.skips import Skipped
+from galip.data_prep.base import Item, Listing, WritingOptions, key_of, listed, read_text
 from galip.data_prep.pickles import read_names
 from galip.data_prep.texts import caption_lines
 from galip.errors import GalipError
@@ -64,16 +66,17 @@ def bird(root: Path, stem: str, number: str, boxes: dict[str, Box], text: Path, 
         split: that it belongs to.
 
     Raises:
-        GalipError: it has no box.
+        GalipError: it has no box, or its name leads out of the folder.
     """
     name = f"{stem}.jpg"
+    image = root / "images" / name_inside(root / "images", "", name, str(root / "images.txt"))
     lines = caption_lines(text, name)
     if isinstance(lines, Skipped):
         return lines
     if number not in boxes:
         raise GalipError(f"{root / 'bounding_boxes.txt'}: it holds no box of image {number}, {name}; fetch it again")
     extra = {"file": name, "box": list(boxes[number])}
-    return Item(key_of(stem), lines, split, root / "images" / name, name, square_around(boxes[number]), extra)
+    return Item(key_of(stem), lines, split, image, name, square_around(boxes[number]), extra)
 
 
 def square_around(box: Box) -> Box:
@@ -119,7 +122,7 @@ def read_boxes(root: Path) -> dict[str, Box]:
     for number, value in read_table(path).items():
         try:
             x, y, width, height = (int(float(part)) for part in value.split())
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise GalipError(f"{path}: the box of image {number} is {value!r}, not four numbers") from error
         boxes[number] = (x, y, width, height)
     return boxes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from galip.data_prep.base import Item, Listing, Skipped, WritingOptions, key_of, listed
+from galip.data.skips import Skipped
+from galip.data_prep.base import Item, Listing, WritingOptions, key_of, listed
 from galip.data_prep.cub import TEST, Box, bird, read_boxes, read_table
 from galip.data_prep.pickles import read_names
 from galip.data_prep.texts import caption_lines

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from galip.data_prep.base import TRAIN, Block, Item, Listing, Skipped, WritingOptions, listed
+from galip.data.skips import Skipped
+from galip.data_prep.base import TRAIN, Block, Item, Listing, WritingOptions, listed
 from galip.data_prep.emoji_art import EMOJI_DATA, Catalogue, Emoji, Icon, Style, fetch, read_icons
 from galip.data_prep.emoji_names import FIREFOX
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from galip.data_prep.base import TRAIN, VALIDATION, Item, Listing, Skipped, WritingOptions, key_of, rank
+from galip.data.skips import Skipped
+from galip.data_prep.base import TRAIN, VALIDATION, Item, Listing, WritingOptions, key_of, modified_of, rank
 from galip.errors import GalipError, InputError
 from galip.utils.extras import remedy
 
@@ -114,7 +115,12 @@ def hub(
             RowBlock(shard, number, split, image, caption, writing.validation, writing.seed, content)
             for number, shard in enumerate(_parts(rows, size * part.num_shards, writing.shard_bytes))
         ]
-    return Listing("hub", blocks, {"image_column": image, "caption_column": caption, "splits": list(chosen)})
+    return Listing(
+        "hub",
+        blocks,
+        {"image_column": image, "caption_column": caption, "splits": list(chosen)},
+        modified=modified_of(files) if files else "",
+    )
 
 
 def _files(name: str) -> list[Path]:

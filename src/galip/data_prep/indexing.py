@@ -5,19 +5,20 @@ Beside each tar come the places of its usable records, in the end `index.json` a
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from galip.data.shards import RECORDS_SUFFIX, captions_of, clean_captions, scan_tar
+from galip.data.captions import captions_of, clean_captions
+from galip.data.shards import RECORDS_SUFFIX, scan_tar
+from galip.data.skips import BROKEN_TEXT, NO_CAPTION, Skipped, Skips
 from galip.data_prep.base import TRAIN, Listing
 from galip.data_prep.encoding import ImageOptions, UnusableError, check
 from galip.data_prep.parallel import Tick, work_on
 from galip.data_prep.report import Tally
-from galip.data_prep.tars import BROKEN_TAR, BROKEN_TEXT, TarBlock, without_text
+from galip.data_prep.tars import BROKEN_TAR, TarBlock
 from galip.data_prep.unfinished import plan_of, under_way
 from galip.data_prep.writing import (
-    NO_CAPTION,
     expected,
     nothing_usable,
     read_report,
@@ -92,18 +93,18 @@ def index_tar(task: TarTask, tick: Tick) -> None:
         write_json(tar.with_suffix(RECORDS_SUFFIX), {"records": places}, indent=None, begin_in=task.folder)
         shard = {"file": tar.name, "records": len(places), "captions": captions}
         shards[TRAIN] = [shard | size_and_hash(tar)]
-    write_json(task.folder / f"{task.number:05d}.json", {"shards": shards, "tally": asdict(tally)})
+    write_json(task.folder / f"{task.number:05d}.json", {"shards": shards, "tally": tally.as_json()})
 
 
 def _usable(tar: Path, images: ImageOptions, tally: Tally, tick: Tick) -> tuple[list[Any], int]:
     """(places, captions) of the records that can be used."""
+    skipped: list[Skipped] = []
     try:
-        places = scan_tar(tar)
+        places = scan_tar(tar, skipped)
     except GalipError:
-        tally.skip(BROKEN_TAR, tar.name)
+        tally.skipped.add(BROKEN_TAR, tar.name)
         return [], 0
-    for skipped in without_text(tar, {place.key for place in places}):
-        tally.skip(*skipped)
+    tally.skipped.update(Skips.of(skipped))
     kept, count = [], 0
     with tar.open("rb") as file:
         for place in places:
@@ -115,14 +116,14 @@ def _usable(tar: Path, images: ImageOptions, tally: Tally, tick: Tick) -> tuple[
                 captions = clean_captions(raw)
                 tally.captions_dropped += len(raw) - len(captions)
                 if not captions:
-                    tally.skip(NO_CAPTION, name)
+                    tally.skipped.add(NO_CAPTION, name)
                     continue
                 file.seek(place.image_offset)
                 check(file.read(place.image_size), images)
             except InputError:
-                tally.skip(BROKEN_TEXT, name)
+                tally.skipped.add(BROKEN_TEXT, name)
             except UnusableError as error:
-                tally.skip(error.reason, name)
+                tally.skipped.add(error.reason, name)
             else:
                 kept.append(place)
                 count += len(captions)

@@ -13,18 +13,18 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from galip.data.captions import clean_captions
+from galip.data.folder import ARCHIVE, OTHER_TABLE, OTHER_TEXT, FolderRecord, read_folder
 from galip.data.images import decode_image
-from galip.data.open import open_source
+from galip.data.open import BESIDE_TARS, beside_tars, open_source
 from galip.data.protocol import BrokenRecordError, spread
 from galip.data.shard_set import ShardSet
-from galip.data.shards import INDEX, clean_captions, scan_tar
-from galip.data_prep.base import Item, WritingOptions
+from galip.data.shards import INDEX, scan_tar, tars_in
+from galip.data.skips import MAX_EXAMPLES, MISSING, NO_CAPTION, Skipped, Skips, encodable
 from galip.data_prep.encoding import UNREADABLE
-from galip.data_prep.folder import folder
 from galip.data_prep.parallel import Tick, work_on
-from galip.data_prep.report import EXAMPLES, counted
-from galip.data_prep.tars import without_text
-from galip.data_prep.writing import MISSING, NO_CAPTION, size_and_hash
+from galip.data_prep.report import counted
+from galip.data_prep.writing import size_and_hash
 from galip.errors import GalipError
 from galip.utils.contact_sheet import contact_sheet
 from galip.utils.image_io import save_image
@@ -33,6 +33,7 @@ from galip.utils.progress import Progress, no_progress
 SMALL = 256
 """Images with a shorter side below this many pixels are counted."""
 
+_NO_PART = frozenset({ARCHIVE, BESIDE_TARS, OTHER_TABLE, OTHER_TEXT})
 _WORDS, _ON_SHEET, _FEWEST = 40, 49, 200
 _WORD = re.compile(r"\w[\w'’-]*")
 _COMMON = frozenset("a an and are as at be by for from has in is it its of on or that the this to was with".split())
@@ -48,6 +49,7 @@ class Facts:
         lengths: words of a caption.
         words: in lower case, without the commonest of English.
         broken: records that cannot be used, "name: why".
+        left_out: what is no part of the data, but might have been meant to be.
         damaged: shards that cannot be read or are not what their index says, and why.
         verified: shards whose hashes are right.
     """
@@ -57,6 +59,7 @@ class Facts:
     lengths: Counter[int] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
+    left_out: Skips = field(default_factory=Skips)
     damaged: dict[str, str] = field(default_factory=dict)
     verified: int = 0
 
@@ -98,6 +101,7 @@ class Facts:
             "shards verified": self.verified,
             "shards damaged": self.damaged,
             "broken records": self.broken,
+            "left out": self.left_out.reasons,
         }
 
 
@@ -115,22 +119,22 @@ class _Images(Protocol):
 class _Listed:
     """A plain folder; unlike training's own reader it opens where images are broken or missing."""
 
-    items: tuple[Item, ...]
+    root: Path
+    records: list[FolderRecord]
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.records)
 
     def read(self, number: int) -> tuple[Image.Image, tuple[str, ...]]:
-        item = self.items[number]
-        assert isinstance(item.image, Path)
-        if not (captions := clean_captions(item.captions)):
-            raise BrokenRecordError(item.name, NO_CAPTION)
-        if not item.image.is_file():
-            raise BrokenRecordError(item.name, MISSING)
-        return decode_image(item.image, item.name), captions
+        record = self.records[number]
+        if not (captions := clean_captions(record.captions)):
+            raise BrokenRecordError(record.name, NO_CAPTION)
+        if record.missing:
+            raise BrokenRecordError(record.name, MISSING)
+        return decode_image(self.root / record.name, record.name), captions
 
     def name_of(self, number: int) -> str:
-        return self.items[number].name
+        return self.records[number].name
 
 
 @dataclass(frozen=True)
@@ -206,14 +210,17 @@ def described(found: dict[str, Facts]) -> Iterator[str]:
         damaged = [f"{tar}: {why}" for tar, why in sorted(facts.damaged.items())]
         for what, lines in (("damaged shards", damaged), ("broken records", facts.broken)):
             yield f"  {what}: {len(lines):,}"
-            yield from (f"    {line}" for line in lines[:EXAMPLES])
-            if len(lines) > EXAMPLES:
+            yield from (f"    {line}" for line in lines[:MAX_EXAMPLES])
+            if len(lines) > MAX_EXAMPLES:
                 yield "    ... (--json lists them all)"
+        yield from (f"  left out, {line}" for line in facts.left_out.described())
 
 
 def _inspect(part: Path, workers: int, progress: Progress) -> Facts:
     facts = Facts()
-    images, facts.broken, facts.damaged = _opened(part)
+    images, skipped, facts.damaged = _opened(part)
+    facts.left_out = Skips.of(skip for skip in skipped if skip.reason in _NO_PART)
+    facts.broken = [f"{encodable(skip.name)}: {skip.reason}" for skip in skipped if skip.reason not in _NO_PART]
     count = max(_FEWEST, math.ceil(len(images) / (8 * workers)))
     ranges = [range(start, min(start + count, len(images))) for start in range(0, len(images), count)]
     looks = [_look_at(images, numbers, place) for place, numbers in enumerate(ranges)]
@@ -233,28 +240,28 @@ def _inspect(part: Path, workers: int, progress: Progress) -> Facts:
     return facts
 
 
-def _opened(part: Path) -> tuple[_Images, list[str], dict[str, str]]:
-    """What is there, and what is known of broken records and damaged shards before anything is read."""
-    tars = [part] if part.is_file() else sorted(part.glob("*.tar"))
-    if tars or (part / INDEX).exists():
+def _opened(part: Path) -> tuple[_Images, list[Skipped], dict[str, str]]:
+    """What is there, what is left out, and damaged shards that are known before anything is read."""
+    if part.is_file() or tars_in(part) or (part / INDEX).exists():
         images = open_source(str(part))
         assert isinstance(images, ShardSet)
-        broken = []
         damaged = {Path(name).name: why for name, why in images.broken_shards.items()}
+        skipped: list[Skipped] = []
         if not (part / INDEX).exists():
-            for tar in tars:
+            for tar in [part] if part.is_file() else tars_in(part):
                 if tar.name not in damaged:
-                    complete = {place.key for place in scan_tar(tar)}
-                    broken += [f"{skipped.name}: {skipped.reason}" for skipped in without_text(tar, complete)]
-        return images, broken, damaged
-    source = folder(part, WritingOptions())
-    items = tuple(item for block in source.blocks for item in block.items() if isinstance(item, Item))
-    return _Listed(items), [f"{skipped.name}: {skipped.reason}" for skipped in source.skipped], {}
+                    scan_tar(tar, skipped)
+            skipped += [] if part.is_file() else beside_tars(part)
+        return images, skipped, damaged
+    records, skipped = read_folder(part)
+    if not records:
+        raise GalipError(f"{part}: no image in it; name shards, tars or a folder of images")
+    return _Listed(part, records), skipped, {}
 
 
 def _look_at(images: _Images, numbers: range, place: int) -> _Look:
-    if isinstance(images, _Listed):  # a process is sent its own items only
-        return _Look(_Listed(images.items[numbers.start : numbers.stop]), range(len(numbers)), place)
+    if isinstance(images, _Listed):  # a process is sent its own records only
+        return _Look(_Listed(images.root, images.records[numbers.start : numbers.stop]), range(len(numbers)), place)
     return _Look(images, numbers, place)
 
 

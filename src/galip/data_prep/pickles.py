@@ -27,8 +27,8 @@ def read_names(folder: Path) -> list[str]:
     """The names in `folder/filenames.pickle`, written by Python 2 or 3.
 
     Raises:
-        GalipError: the file is not there, is no pickle, holds something else than a list of strings, or asks for a
-            function or class, which the message names.
+        GalipError: the file is not there, is not a pickle, holds something else than a list of names below the folder,
+            or asks for a function or class, which the message names.
     """
     path = folder / NAMES
     try:
@@ -45,4 +45,6 @@ def read_names(folder: Path) -> list[str]:
         raise GalipError(f"{path}: not a readable pickle ({type(error).__name__}: {error}); fetch it again") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise GalipError(f"{path}: it holds something else than a list of strings; fetch it again")
+    if outside := next((name for name in names if name.startswith("/") or ".." in name.split("/")), None):
+        raise GalipError(f"{path}: {outside} is not in the folder; fetch the file again")
     return list(names)

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-EXAMPLES = 20
-"""So many names are given for each reason to leave images out."""
+from galip.data.skips import Skips
 
 REPORT = "report.json"
 
@@ -18,33 +17,32 @@ class Tally:
     """Counts of one block, or of many added up.
 
     Attributes:
-        skipped: by reason, how many and the first names.
+        skipped: what was left out.
         kept: images whose bytes are the original's.
         encoded: images that were encoded again.
         captions_dropped: captions that hold nothing, or no text.
     """
 
-    skipped: dict[str, dict[str, Any]] = field(default_factory=dict)
+    skipped: Skips = field(default_factory=Skips)
     kept: int = 0
     encoded: int = 0
     captions_dropped: int = 0
 
-    def skip(self, reason: str, name: str) -> None:
-        """Count an image that is left out."""
-        self._skip(reason, 1, [name])
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Tally:
+        """What `as_json` gave."""
+        return cls(**{**found, "skipped": Skips(found["skipped"])})
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file."""
+        return {**vars(self), "skipped": self.skipped.reasons}
 
     def add(self, other: Tally) -> None:
         """Add the counts of what comes after."""
-        for reason, found in other.skipped.items():
-            self._skip(reason, found["count"], found["examples"])
+        self.skipped.update(other.skipped)
         self.kept += other.kept
         self.encoded += other.encoded
         self.captions_dropped += other.captions_dropped
-
-    def _skip(self, reason: str, count: int, names: list[str]) -> None:
-        entry = self.skipped.setdefault(reason, {"count": 0, "examples": []})
-        entry["count"] += count
-        entry["examples"] += names[: EXAMPLES - len(entry["examples"])]
 
 
 def summary(report: dict[str, Any], out: Path) -> Iterator[str]:
@@ -66,9 +64,8 @@ def summary(report: dict[str, Any], out: Path) -> Iterator[str]:
         yield f"encoded again: {report['encoded']:,}; kept as they were: {report['kept']:,}"
     if report["captions_dropped"]:
         yield f"captions that hold no text, dropped: {report['captions_dropped']:,}"
-    for reason, found in report["skipped"].items():
-        names = ", ".join(found["examples"][:3]) + (", ..." if found["count"] > 3 else "")
-        yield f"skipped, {reason}: {found['count']:,} ({names})"
+    for line in Skips(report["skipped"]).described():
+        yield f"skipped, {line}"
     yield ("nothing was skipped" if not report["skipped"] else "more names") + f": {out / REPORT}"
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from galip.data.shards import IMAGE_SUFFIXES, captions_of, scan_tar, split_name
-from galip.data_prep.base import TRAIN, VALIDATION, Item, Listing, Skipped, WritingOptions, choose, key_of
+from galip.data.captions import captions_of
+from galip.data.shards import scan_tar, tars_in
+from galip.data.skips import BROKEN_TEXT, Skipped
+from galip.data_prep.base import TRAIN, VALIDATION, Item, Listing, WritingOptions, choose, key_of, modified_of
 from galip.data_prep.encoding import ImageOptions
 from galip.errors import GalipError, InputError
 
-BROKEN_TAR, BROKEN_TEXT, NO_TEXT = "unreadable tar", "captions cannot be read", "no caption file"
+BROKEN_TAR = "unreadable tar"
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,13 @@ class TarBlock:
     def items(self) -> Iterator[Item | Skipped]:
         """The records in the order of the tars, contents read; a broken tar is left out as a whole."""
         for tar in self.tars:
+            skipped: list[Skipped] = []
             try:
-                places = scan_tar(tar)
+                places = scan_tar(tar, skipped)
             except GalipError:
                 yield Skipped(BROKEN_TAR, tar.name)
                 continue
-            yield from without_text(tar, {place.key for place in places})
+            yield from skipped
             with tar.open("rb") as file:
                 for place in places:
                     name = f"{tar.name}: {place.key}"
@@ -81,13 +83,14 @@ def tars(
         GalipError: a folder is not there, holds no tars, or too few to give some to validation.
     """
     found = [(tar, TRAIN) for tar in _tars_in(root)]
+    modified = modified_of(tar for tar, _ in found)
     if in_place:
         if validation_root or writing != WritingOptions(images=ImageOptions(min_side=writing.images.min_side)):
             raise InputError(
                 "--in-place leaves the tars as they are: of the options for shards, splits and images, only "
                 "--min-side can be given with it"
             )
-        return Listing(name, [TarBlock((tar,), split) for tar, split in found], {"in_place": True})
+        return Listing(name, [TarBlock((tar,), split) for tar, split in found], {"in_place": True}, modified=modified)
     if validation_root:
         if writing.validation:
             raise InputError("--validation: --validation-dir is given already; leave one of them out")
@@ -98,26 +101,13 @@ def tars(
         chosen = choose((tar.name for tar, _ in found), writing.validation, writing.seed)
         found = [(tar, VALIDATION if tar.name in chosen else TRAIN) for tar, _ in found]
         found.sort(key=lambda pair: (pair[1], pair[0]))
-    return Listing(name, list(_packed(found, writing.shard_bytes)))
-
-
-def without_text(tar: Path, complete: set[str]) -> Iterator[Skipped]:
-    """The images of a tar that have no text beside them.
-
-    Args:
-        tar: the file.
-        complete: keys of the records that have both.
-    """
-    with tarfile.open(tar, "r:") as archive:
-        for member in archive:
-            if (parts := split_name(member.name)) and parts[1] in IMAGE_SUFFIXES and parts[0] not in complete:
-                yield Skipped(NO_TEXT, f"{tar.name}: {parts[0]}")
+    return Listing(name, list(_packed(found, writing.shard_bytes)), modified=modified_of(tar for tar, _ in found))
 
 
 def _tars_in(root: Path) -> list[Path]:
     if not root.is_dir():
         raise GalipError(f"{root}: no such folder; name img2dataset's output folder")
-    found = sorted(root.glob("*.tar"))
+    found = tars_in(root)
     if not found:
         raise GalipError(f"{root}: no .tar in it; run img2dataset with --output_format webdataset, see docs/data.md")
     return found

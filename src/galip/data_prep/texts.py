@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from galip.data_prep.base import Skipped
-
-NOT_UTF8 = "captions are not UTF-8"
+from galip.data.captions import NotUTF8Error, captions_of
+from galip.data.skips import BROKEN_TEXT, NOT_UTF8, Skipped
 
 
 def caption_lines(path: Path, name: str) -> tuple[str, ...] | Skipped:
@@ -20,10 +19,12 @@ def caption_lines(path: Path, name: str) -> tuple[str, ...] | Skipped:
         The captions, or why there are none.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return ()
-    except UnicodeDecodeError:
+        lines = captions_of(path.read_bytes(), "txt")
+    except NotUTF8Error:
         return Skipped(NOT_UTF8, name)
+    except (FileNotFoundError, ValueError):  # ValueError: a name that no file can have
+        return ()
+    except OSError:
+        return Skipped(BROKEN_TEXT, name)
     # The birds' captions hold replacement characters, where an apostrophe was lost long ago.
-    return tuple(line for line in text.replace("\ufffd", " ").splitlines() if line.strip())
+    return tuple(line.replace("\ufffd", " ") for line in lines if line.replace("\ufffd", " ").strip())

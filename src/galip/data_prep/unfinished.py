@@ -64,6 +64,7 @@ def plan_of(source: Listing, options: dict[str, Any]) -> dict[str, Any]:
         "source": source.name,
         "options": source.options | options,
         "input": digest_of([digest_of(block.identity()) for block in source.blocks]),
+        **({"modified": source.modified} if source.modified else {}),
     }
 
 
@@ -112,9 +113,13 @@ def under_way(out: Path, plan: dict[str, Any], in_place: bool = False) -> Iterat
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {key: found[key] for key in ("format", "source", "options", "input")}
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise GalipError(f"{path}: not written by galip; name another folder, or remove this one") from (error)
+        if not isinstance(found["options"], dict):
+            raise TypeError("options")
+        return {key: found[key] for key in ("format", "source", "options", "input")} | {
+            "modified": found.get("modified")  # missing in a folder that version 0.1 has made
+        }
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise GalipError(f"{path}: not written by galip; name another folder, or remove this one") from error
 
 
 def _compare(out: Path, was: dict[str, Any], plan: dict[str, Any]) -> None:
@@ -135,3 +140,5 @@ def _compare(out: Path, was: dict[str, Any], plan: dict[str, Any]) -> None:
         raise GalipError(f"{out}: it was made with other options, {before} instead of {now}; {remedy}")
     if was["input"] != plan["input"]:
         raise GalipError(f"{out}: it was made from other images or captions than are there now; {remedy}")
+    if was["modified"] and was["modified"] != plan.get("modified"):
+        raise GalipError(f"{out}: files that it is made from have been written anew since it was begun; {remedy}")

@@ -11,12 +11,14 @@ import io
 import json
 import tarfile
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from galip.data.shards import FORMAT, INDEX, RECORDS_SUFFIX, clean_captions, scan_tar
-from galip.data_prep.base import Block, Item, Listing, Skipped, WritingOptions
+from galip.data.captions import clean_captions
+from galip.data.shards import FORMAT, INDEX, RECORDS_SUFFIX, scan_tar
+from galip.data.skips import MISSING, NO_CAPTION, Skipped, Skips
+from galip.data_prep.base import Block, Item, Listing, WritingOptions
 from galip.data_prep.encoding import UNREADABLE, UnusableError, encode
 from galip.data_prep.parallel import Tick, work_on
 from galip.data_prep.report import Tally
@@ -24,8 +26,6 @@ from galip.data_prep.unfinished import Unfinished, plan_of, under_way
 from galip.errors import GalipError
 from galip.utils.atomic import atomic_file, write_json
 from galip.utils.progress import Progress, no_progress
-
-MISSING, NO_CAPTION = "missing file", "no caption"
 
 _TAR_BLOCK, _TAR_RECORD = 512, 10240  # members begin at multiples of the first, a tar's size is one of the second
 
@@ -114,20 +114,17 @@ def _finish(state: Unfinished, source: Listing) -> dict[str, Any]:
 def tally_of(source: Listing, state: Unfinished) -> Tally:
     """All counts of a preparation whose blocks are done."""
     tally = Tally()
-    for skipped in source.skipped:
-        tally.skip(skipped.reason, skipped.name)
+    tally.skipped.update(Skips.of(source.skipped))
     for number in range(len(source.blocks)):
         done = state.done(number)
         assert done is not None
-        tally.add(Tally(**done["tally"]))
+        tally.add(Tally.from_json(done["tally"]))
     return tally
 
 
 def nothing_usable(source: Listing, tally: Tally) -> str:
     """What is said where every image was left out."""
-    why = "; ".join(
-        f"{reason}: {found['count']:,} ({', '.join(found['examples'][:3])})" for reason, found in tally.skipped.items()
-    )
+    why = "; ".join(tally.skipped.described())
     return f"{source.name}: none of its images can be used, nothing is written: {why}"
 
 
@@ -157,7 +154,7 @@ def report_of(
         }
         for split, shards in splits.items()
     }
-    return {**plan, "splits": sums, **asdict(tally), "notes": source.notes}
+    return {**plan, "splits": sums, **tally.as_json(), "notes": source.notes}
 
 
 def write_block(task: Task, tick: Tick) -> None:
@@ -167,7 +164,7 @@ def write_block(task: Task, tick: Tick) -> None:
     with ExitStack() as stack:
         for item in task.block.items():
             if isinstance(item, Skipped):
-                tally.skip(item.reason, item.name)
+                tally.skipped.add(item.reason, item.name)
             elif record := _record(item, task.writing, tally):
                 if item.split not in shards:
                     name = f"{task.number:05d}-{item.split}"
@@ -175,7 +172,7 @@ def write_block(task: Task, tick: Tick) -> None:
                 shards[item.split].add(*record)
             tick()
         files = {split: writer.close() for split, writer in shards.items()}
-    write_json(task.folder / f"{task.number:05d}.json", {"shards": files, "tally": asdict(tally)})
+    write_json(task.folder / f"{task.number:05d}.json", {"shards": files, "tally": tally.as_json()})
 
 
 def _record(item: Item, writing: WritingOptions, tally: Tally) -> tuple[str, str, bytes, bytes, int] | None:
@@ -183,22 +180,23 @@ def _record(item: Item, writing: WritingOptions, tally: Tally) -> tuple[str, str
     captions = [caption for caption in item.captions if clean_captions([caption])]
     tally.captions_dropped += len(item.captions) - len(captions)
     if not captions:
-        tally.skip(NO_CAPTION, item.name)
+        tally.skipped.add(NO_CAPTION, item.name)
         return None
     try:
         content = item.image if isinstance(item.image, bytes) else item.image.read_bytes()
         encoded = encode(content, writing.images, item.box)
     except OSError as error:
-        tally.skip(MISSING if isinstance(error, FileNotFoundError) else UNREADABLE, item.name)
+        tally.skipped.add(MISSING if isinstance(error, FileNotFoundError) else UNREADABLE, item.name)
         return None
     except UnusableError as error:
-        tally.skip(error.reason, item.name)
+        tally.skipped.add(error.reason, item.name)
         return None
     if encoded.kept:
         tally.kept += 1
     else:
         tally.encoded += 1
-    text = json.dumps({"captions": captions, **item.extra}, ensure_ascii=False).encode()
+    # Halves of surrogate pairs become JSON's own escapes.
+    text = json.dumps({"captions": captions, **item.extra}, ensure_ascii=False).encode("utf-8", "backslashreplace")
     return item.key, encoded.suffix, encoded.content, text, len(captions)
 
 

@@ -46,7 +46,9 @@ class DataConfig(Section):
     """The captioned pictures."""
 
     source: str = Field(description="folder of captioned pictures, shard folder, or pattern of (remote) shards")
-    shorter_side: int | None = Field(None, gt=0, description="shorter side before the crop; None: the picture size")
+    shorter_side: int | None = Field(
+        None, gt=0, le=1 << 14, description="shorter side before the crop; None: the picture size"
+    )
     flip: bool = Field(False, description="mirror half of the pictures, never where the caption says left or right")
     workers: int = Field(0, ge=0, description="loader processes; 0 reads in the training process")
     cache_mb: int = Field(512, ge=0, description="memory for decoded pictures that need no resizing")

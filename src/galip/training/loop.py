@@ -323,9 +323,8 @@ class Trainer:
             self.console.print(text, soft_wrap=True)
 
     def _say_skipped(self) -> None:
-        if left_out := sum(self.source.skipped.values()):
-            reasons = ", ".join(f"{reason}: {count}" for reason, count in self.source.skipped.most_common())
-            self._say(f"{self.config.data.source}: {left_out} pictures are left out ({reasons})")
+        for line in self.source.skipped.described():
+            self._say(f"{self.config.data.source}: left out, {line}")
 
     def _check_finite(self, row: dict[str, float]) -> None:
         if broken := broken_terms(row):
