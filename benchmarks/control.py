@@ -104,8 +104,8 @@ def reranking(pipe: Any, judge: Judge, options: argparse.Namespace) -> Row:
     for chosen in stream_best(pipe, captions, range(most), keep=most):
         order = np.argsort(chosen.seeds)  # back to the order of the seeds
         seen = judge.see([chosen.images[place] for place in order])
-        said = np.repeat(judge.read([chosen.caption]), most, axis=0)
-        own.append(chosen.drawn)
+        said = np.repeat(judge.read([chosen.prompt]), most, axis=0)
+        own.append(chosen.all_scores)
         judged.append(clip_cosines(seen, said))
         vectors.append(seen)
     scores, verdicts, seen = np.array(own), np.array(judged), np.stack(vectors)
@@ -225,7 +225,7 @@ def inversion(pipe: Any, judge: Judge, options: argparse.Namespace) -> Row:
     for kind, pictures, told, per_stage in sets:
         found, seconds = seconds_of(
             lambda told=told, pictures=pictures, per_stage=per_stage: [
-                invert(pipe, picture, caption=text, per_stage=per_stage)
+                invert(pipe, picture, prompt=text, per_stage=per_stage)
                 for picture, text in zip(pictures, told, strict=True)
             ]
         )

@@ -50,3 +50,15 @@ def test_a_module_of_the_last_version_still_works_and_warns() -> None:
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert told[0].startswith("galip.outputs is now galip.generation.output")
     assert told[1] == "True GalipError"
+
+
+def test_names_and_arguments_of_the_last_version_still_work_and_warn() -> None:
+    from galip import latent
+    from galip.latent import keyframes, speeds
+
+    with pytest.warns(DeprecationWarning, match=r"galip\.latent\.draw is now .*_old_names:draw"):
+        assert latent.draw.__name__ == "draw"
+    with pytest.warns(DeprecationWarning, match="pair_up.captions=...."):
+        assert keyframes.pair_up(captions=["a cat"], seeds=[1])[0].prompt == "a cat"
+    with pytest.warns(DeprecationWarning, match="look_by is now clip_features"):
+        assert speeds.look_by is speeds.clip_features

@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.abc
 import importlib.util
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 MODULES = {
     "galip.arguments": "galip.generation.inputs",
     "galip.captions": "galip.generation.prompts",
+    "galip.control.pipelines": "galip.latent._old_names",
     "galip.control": "galip.latent",
+    "galip.latent.pipelines": "galip.latent._old_names",
     "galip.data.encoding": "galip.data_prep.encoding",
     "galip.data.indexing": "galip.data_prep.indexing",
     "galip.data.inspecting": "galip.data_prep.inspect",
@@ -60,6 +65,19 @@ MODULES = {
 """Old module -> where what it held now lives. A submodule of an old package is looked for under the new one."""
 
 NAMES: dict[str, dict[str, str]] = {
+    "galip.latent": {name: f"galip.latent._old_names:{name}" for name in ("draw", "embed", "sizes")},
+    "galip.latent.clip": {
+        "CLIP": "galip.torch_backend.clip:CLIP",
+        "clip_of": "scorer_for",
+        "own_clip": "OwnCLIP",
+    },
+    "galip.latent.speeds": {
+        "Look": "Features",
+        "look_for": "features_for",
+        "look_by": "clip_features",
+        "way_lengths": "arc_lengths",
+        "share_out": "allocate_frames",
+    },
     "galip.generation.load": {
         "DEFAULT_MODEL": "galip.model_repo.resolve:DEFAULT_MODEL",
         "bundled_models": "galip.model_repo.resolve:bundled_models",
@@ -171,3 +189,25 @@ def renamed(module: str, name: str) -> Any:
     warnings.warn(f"{module}.{name} is now {new}; the old name goes with the next release", DeprecationWarning, 3)
     home, _, attribute = new.rpartition(":")
     return getattr(importlib.import_module(home or module), attribute)
+
+
+def renamed_arguments(**names: str) -> Callable[[F], F]:
+    """Let a function be called by arguments' old names, with a warning.
+
+    Args:
+        names: the new name of each old one.
+    """
+
+    def wrap(function: F) -> F:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for old, new in names.items():
+                if old in kwargs:
+                    message = f"{function.__name__}({old}=...) is now {new}=; the old name goes with the next release"
+                    warnings.warn(message, DeprecationWarning, stacklevel=2)
+                    kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return cast("F", call)
+
+    return wrap

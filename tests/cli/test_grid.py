@@ -125,7 +125,7 @@ def test_fine_from_0_is_the_fine_caption(grid: Command) -> None:
         (["a cat", "--direction", "a cat", "a cat"], "there is no direction between them"),
         (["a cat", "-o", "grid.txt"], "grid.txt: an image file is written; name it .png, .webp"),
         (["a cat", "--resample", "cubic"], "'--resample': Value error, 'cubic' is not one of 'lanczos'"),
-        (["a cat", "--seed", "0-4999"], "a grid of 1 x 5000 is 5,000 pictures"),
+        (["a cat", "--seed", "0-4999"], "a grid of 1 x 5000 is 5,000 images"),
         (["a cat", "--size", "8192", "--seed", "0-9"], "give a smaller --size"),
         (["a cat"], "no such folder and no such bundled model"),
     ],

@@ -57,13 +57,13 @@ def test_the_best_of_the_seeds_are_kept_under_their_usual_names(
     lines = ended.err.splitlines()
     assert lines[0] == f"12 images generated, 4 of them kept: {generate.out}"
     assert lines[1] == "seeds: 3-8"
-    assert lines[2:4] == [f"  {one.caption}: {one.seeds[0]}, {one.seeds[1]}" for one in expected]
+    assert lines[2:4] == [f"  {one.prompt}: {one.seeds[0]}, {one.seeds[1]}" for one in expected]
     found = generate.pictures()
-    assert set(found) == {(one.caption, seed) for one in expected for seed in one.seeds}
+    assert set(found) == {(one.prompt, seed) for one in expected for seed in one.seeds}
     for one in expected:
         for seed, score in zip(one.seeds, one.scores, strict=True):
-            path = found[one.caption, seed]
-            assert near(path, pipe(one.caption, seed=seed, truncation=0.8).images[0])
+            path = found[one.prompt, seed]
+            assert near(path, pipe(one.prompt, seed=seed, truncation=0.8).images[0])
             told = texts(path)
             assert float(told["clip_score"]) == pytest.approx(score, abs=1e-3)
             assert (told["chosen"], told["clip"]) == ("2 of seeds 3-8", "the model's own")
@@ -101,8 +101,8 @@ def test_another_clip_may_choose(generate: Command, pipe: GALIPPipeline, tmp_pat
     other = tiny.save(tmp_path / "other", seed=1)
     assert generate(*CAPTIONS, "--seed", 0, "--best-of", 9, "--clip", other).code == 0
     found = generate.pictures()
-    assert set(found) == {(one.caption, one.seeds[0]) for one in best_of(pipe, CAPTIONS, 9, seed=0, clip=other)}
-    assert set(found) != {(one.caption, one.seeds[0]) for one in best_of(pipe, CAPTIONS, 9, seed=0)}
+    assert set(found) == {(one.prompt, one.seeds[0]) for one in best_of(pipe, CAPTIONS, 9, seed=0, clip=other)}
+    assert set(found) != {(one.prompt, one.seeds[0]) for one in best_of(pipe, CAPTIONS, 9, seed=0)}
     assert {texts(path)["clip"] for path in found.values()} == {"other"}
 
 
@@ -114,7 +114,7 @@ def test_refined_pictures_have_names_of_their_own(generate: Command, pipe: GALIP
     refined = [path for path in generate.out.iterdir() if "refined" in texts(path)]
     assert len(refined) == 4
     expected = refine(pipe, [*CAPTIONS, *CAPTIONS], seed=[4, 4, 9, 9], steps=5)
-    rows = list(zip(expected.captions, expected.seeds, expected.images, expected.scores, strict=True))
+    rows = list(zip(expected.prompts, expected.seeds, expected.images, expected.scores, strict=True))
     for path in refined:
         told = texts(path)
         [(image, score)] = [row[2:] for row in rows if (row[0], str(row[1])) == (told["prompt"], told["seed"])]
@@ -132,7 +132,7 @@ def test_the_best_ones_may_be_refined(generate: Command, pipe: GALIPPipeline) ->
     found = generate.pictures()
     for one in best_of(pipe, CAPTIONS, 5, keep=2, seed=0):
         for seed, score in zip(one.seeds, one.scores, strict=True):
-            assert float(texts(found[one.caption, seed])["clip_score"]) > score - 1e-3
+            assert float(texts(found[one.prompt, seed])["clip_score"]) > score - 1e-3
     assert generate(*CAPTIONS, "--seed", 0, "-n", 2, "--best-of", 5, "--refine", 3).err.startswith("0 images generated")
 
 
@@ -141,7 +141,7 @@ def test_an_engine_draws_what_a_clip_chooses(
     generate: Command, pipe: GALIPPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GALIP_CACHE", str(tmp_path / "cache"))
-    expected = {(one.caption, one.seeds[0]) for one in best_of(pipe, CAPTIONS, 5, seed=0)}
+    expected = {(one.prompt, one.seeds[0]) for one in best_of(pipe, CAPTIONS, 5, seed=0)}
     generate.options = ("--device", "cpu", "--engine", "onnxruntime", "--threads", 1)
     assert generate(*CAPTIONS, "--seed", 0, "--best-of", 5).code == 0
     assert set(generate.pictures()) == expected

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from galip.errors import InputError
-from galip.latent import direction, embed, lerp_norm, mix, shift
+from galip.latent import direction, lerp_norm, mix, shift
 from galip.torch_backend.pipeline import GALIPPipeline
 
 
@@ -17,7 +17,7 @@ def pipe() -> GALIPPipeline:
 
 
 def test_the_whole_way_leads_to_the_other_caption(pipe: GALIPPipeline) -> None:
-    a, b = embed(pipe, ["a cat", "a red cat"])
+    a, b = pipe.embed(["a cat", "a red cat"])
     along = direction(pipe, "a cat", "a red cat")
     assert (shift(a, along, 0) == a).all()
     assert np.allclose(shift(a, along), b, atol=1e-5)
@@ -27,7 +27,7 @@ def test_the_whole_way_leads_to_the_other_caption(pipe: GALIPPipeline) -> None:
 
 
 def test_another_caption_is_moved_the_same_way_and_keeps_its_length(pipe: GALIPPipeline) -> None:
-    heart, a, b = embed(pipe, ["a heart", "a cat", "a red cat"])
+    heart, a, b = pipe.embed(["a heart", "a cat", "a red cat"])
     along = direction(pipe, "a cat", "a red cat")
     for strength in (-1.0, 0.5, 2.0):
         moved = shift(heart, along, strength)
@@ -54,14 +54,14 @@ def test_a_mixture_is_moved_in_every_stage(pipe: GALIPPipeline) -> None:
 
 
 def test_what_leads_nowhere(pipe: GALIPPipeline) -> None:
-    with pytest.raises(InputError, match="2 captions lead to 1"):
+    with pytest.raises(InputError, match="2 prompts lead to 1"):
         direction(pipe, ["a cat", "a heart"], "a red cat")
     with pytest.raises(InputError, match="are the same"):
         direction(pipe, "a cat", " a  cat ")
     along = direction(pipe, "a cat", "a red cat")
     with pytest.raises(InputError, match="strength is nan"):
-        shift(embed(pipe, "a cat")[0], along, float("nan"))
+        shift(pipe.embed("a cat")[0], along, float("nan"))
     with pytest.raises(InputError, match="they belong to different models"):
         shift(np.zeros(7), along)
     with pytest.raises(InputError, match="nothing of the sentence is left"):
-        shift(embed(pipe, "a cat")[0], along, -1e6 * np.sign(along.growth))
+        shift(pipe.embed("a cat")[0], along, -1e6 * np.sign(along.growth))

@@ -36,7 +36,7 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     load("emoji-64", device="cpu")("a red heart", seed=11).images[0].save("heart.png")
     names: dict[str, Any] = {}
-    shorter = {"pairs=250": "pairs=4", "frames=48": "frames=8", 'caption="a red heart")': 'caption="a heart", steps=3)'}
+    shorter = {"pairs=250": "pairs=4", "frames=48": "frames=8", 'prompt="a red heart")': 'prompt="a heart", steps=3)'}
     for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL):
         for long, short in {**shorter, 'engine="auto"': 'engine="torch"'}.items():
             block = block.replace(long, short)
@@ -44,5 +44,5 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert Path("walk.webp").is_file()
     assert names["image"].size == names["blue"].size == (64, 64)
     assert len(names["others"]) == 4
-    assert len(names["film"]) == 25
+    assert len(names["frames"]) == 25
     assert names["found"].pairs == 4

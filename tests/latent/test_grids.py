@@ -13,8 +13,6 @@ from galip.latent import (
     blend_noise,
     blend_sentences,
     direction,
-    draw,
-    embed,
     lerp_norm,
     mix,
     mixtures,
@@ -35,12 +33,12 @@ def pipe() -> GALIPPipeline:
 
 
 def check_pictures(pipe: GALIPPipeline, grid: Grid) -> None:
-    pictures = list(grid.draw(pipe, truncation=0.8, batch_size=3, output_type="np"))
+    pictures = list(grid.generate(pipe, truncation=0.8, batch_size=3, output_type="np"))
     assert len(pictures) == len(grid) == len(grid.rows) * len(grid.columns)
     for number, picture in enumerate(pictures):
         row, column = divmod(number, len(grid.columns))
         z, e = grid.z[row, column], grid.e[row, column]
-        assert np.abs(draw(pipe, z[None], e[None], 0.8, output_type="np")[0] - picture).max() < 1e-5
+        assert np.abs(pipe.generate(z[None], e[None], 0.8, output_type="np")[0] - picture).max() < 1e-5
 
 
 def test_prompts_by_seeds(pipe: GALIPPipeline) -> None:
@@ -50,14 +48,14 @@ def test_prompts_by_seeds(pipe: GALIPPipeline) -> None:
     for row, seed in enumerate((5, 6, 7)):
         for column, caption in enumerate(grid.columns):
             assert (grid.z[row, column] == noise([seed], tiny.Z_DIM)[0]).all()
-            assert np.allclose(grid.e[row, column], embed(pipe, caption)[0], atol=1e-6)
+            assert np.allclose(grid.e[row, column], pipe.embed(caption)[0], atol=1e-6)
     check_pictures(pipe, grid)
 
 
 def test_steps_between_prompts(pipe: GALIPPipeline) -> None:
     grid = prompts_by_seeds(pipe, ["a cat", "two birds", "a heart"], [5, 6], steps=4)
     assert grid.columns == ("a cat", "", "", "", "two birds", "", "", "", "a heart")
-    a, b, c = embed(pipe, ["a cat", "two birds", "a heart"])
+    a, b, c = pipe.embed(["a cat", "two birds", "a heart"])
     for row in grid.e:
         assert np.allclose(row[1], lerp_norm(a, b, 0.25), atol=1e-5)
         assert np.allclose(row[6], lerp_norm(b, c, 0.5), atol=1e-5)
@@ -67,7 +65,7 @@ def test_steps_between_prompts(pipe: GALIPPipeline) -> None:
 def test_a_square_is_a_walk_along_each_edge(pipe: GALIPPipeline) -> None:
     corners = pair_up(["a cat", "two birds", "a heart", "kitten"], [1, 2, 3, 4])
     grid = square(pipe, corners, 5)
-    z, e = noise([1, 2, 3, 4], tiny.Z_DIM), embed(pipe, [corner.prompt for corner in corners])
+    z, e = noise([1, 2, 3, 4], tiny.Z_DIM), pipe.embed([corner.prompt for corner in corners])
     for place, number in (((0, 0), 0), ((0, 4), 1), ((4, 0), 2), ((4, 4), 3)):
         assert (grid.z[place] == z[number]).all()
         assert np.allclose(grid.e[place], e[number], atol=1e-6)
@@ -94,7 +92,7 @@ def test_strengths(pipe: GALIPPipeline) -> None:
     grid = strengths(pipe, [Keyframe("a heart", 1), Keyframe("kitten", 2)], along, [-1, 0, 1.5])
     assert grid.columns == ("strength -1", "strength 0", "strength 1.5")
     assert grid.rows == ("a heart (seed 1)", "kitten (seed 2)")
-    heart, kitten = embed(pipe, ["a heart", "kitten"])
+    heart, kitten = pipe.embed(["a heart", "kitten"])
     assert np.allclose(grid.e[0, 1], heart, atol=1e-6)
     assert np.allclose(grid.e[1, 2], shift(kitten, along, 1.5), atol=1e-5)
     check_pictures(pipe, grid)
@@ -109,9 +107,9 @@ def test_mixtures(pipe: GALIPPipeline) -> None:
 
 
 def test_grids_that_cannot_be(pipe: GALIPPipeline) -> None:
-    with pytest.raises(InputError, match="a grid of 2 x 3000 is 6,000 pictures"):
+    with pytest.raises(InputError, match="a grid of 2 x 3000 is 6,000 images"):
         prompts_by_seeds(pipe, ["a cat", "two birds"], range(3000))
-    with pytest.raises(InputError, match="steps lead from one caption to another"):
+    with pytest.raises(InputError, match="steps lead from one prompt to another"):
         prompts_by_seeds(pipe, ["a cat"], [1], steps=3)
     with pytest.raises(InputError, match="no seeds are given"):
         prompts_by_seeds(pipe, ["a cat"], [])

@@ -37,7 +37,7 @@ def drawn(pipe: GALIPPipeline) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def quick(pipe: GALIPPipeline, drawn: Image.Image) -> Inversion:
-    return invert(pipe, drawn, caption="two birds", seed=5, **QUICK)
+    return invert(pipe, drawn, prompt="two birds", seed=5, **QUICK)
 
 
 # ---- it comes back
@@ -56,7 +56,7 @@ def test_a_drawn_picture_comes_back(pipe: GALIPPipeline, drawn: Image.Image) -> 
 def test_with_its_caption_the_noise_is_found_too(pipe: GALIPPipeline) -> None:
     # e is then right from the start, and there is little but z to be found.
     picture = pipe("a red heart", seed=1000).images[0]
-    found = invert(pipe, picture, caption="a red heart", steps=250)
+    found = invert(pipe, picture, prompt="a red heart", steps=250)
     true, e = noise([1000], tiny.Z_DIM)[0], pipe.encode_prompt("a red heart")[0].numpy()
     assert found.psnr > 32
     assert np.corrcoef(found.z, true)[0, 1] > 0.9
@@ -85,13 +85,13 @@ def test_the_clip_term_pulls_towards_what_clip_sees(pipe: GALIPPipeline) -> None
 
 
 def test_the_best_point_is_kept_and_the_same_call_finds_it_again(pipe: GALIPPipeline, drawn: Image.Image) -> None:
-    told: list[tuple[int, int, float]] = []
+    told: list[tuple[str, int, int]] = []
     first = invert(pipe, drawn, **QUICK, progress=lambda *step: told.append(step))
     second = invert(pipe, drawn, **QUICK)
     np.testing.assert_array_equal(first.z, second.z)
-    assert [step[:2] for step in told] == [(1, 3), (2, 3), (3, 3)]
-    losses = [step[2] for step in told]
-    assert losses == sorted(losses, reverse=True)
+    assert told == [("inverting", 1, 3), ("inverting", 2, 3), ("inverting", 3, 3)]
+    shorter = invert(pipe, drawn, **QUICK | {"steps": 1})
+    assert shorter.start_loss == first.start_loss
     assert first.loss <= first.start_loss
 
 
@@ -150,11 +150,11 @@ def test_the_rotation_that_a_camera_noted_is_applied(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_refused(pipe: GALIPPipeline, tmp_path: Path) -> None:
     text = tmp_path / "picture.png"
     text.write_text("no picture")
-    with pytest.raises(GalipError, match=r"picture\.png: not a readable picture \(unknown format\); give a PNG"):
+    with pytest.raises(GalipError, match=r"picture\.png: not a readable image \(unknown format\); give a PNG"):
         invert(pipe, text)
     with pytest.raises(InputError, match=r"nothing\.png: there is no such file"):
         invert(pipe, tmp_path / "nothing.png")
-    with pytest.raises(InputError, match="the picture is a ndarray"):
+    with pytest.raises(InputError, match="the image is a ndarray"):
         invert(pipe, np.zeros((8, 8, 3)))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="fit 'stretch'"):
         invert(pipe, Image.new("RGB", (8, 8)), fit="stretch")  # type: ignore[arg-type]
@@ -168,7 +168,7 @@ def test_what_is_no_picture_is_refused(pipe: GALIPPipeline, tmp_path: Path) -> N
         ({"starts": True}, "starts is True"),
         ({"clip_weight": -1}, "clip_weight is -1"),
         ({"seed": -1}, "seed -1"),
-        ({"caption": " "}, "caption"),
+        ({"prompt": " "}, "caption"),
     ],
 )
 def test_bad_arguments_are_refused(pipe: GALIPPipeline, options: dict[str, Any], message: str) -> None:
@@ -180,9 +180,9 @@ def test_a_t5_model_needs_a_caption_and_a_clip(drawn: Image.Image, tmp_path: Pat
     pipe, clip = tiny.pipeline(text="t5"), tiny.save(tmp_path / "clip")
     with pytest.raises(InputError, match="name a CLIP"):
         invert(pipe, drawn, **QUICK)
-    with pytest.raises(InputError, match="must begin with a caption"):
+    with pytest.raises(InputError, match="must begin with a prompt"):
         invert(pipe, drawn, clip=clip, **QUICK)
-    assert invert(pipe, drawn, clip=clip, caption="a cat", **QUICK).e.shape == (32,)
+    assert invert(pipe, drawn, clip=clip, prompt="a cat", **QUICK).e.shape == (32,)
 
 
 # ---- edits and variations
@@ -206,7 +206,7 @@ def test_without_a_source_it_becomes_the_captions(pipe: GALIPPipeline, quick: In
     assert distances == sorted(distances, reverse=True)
     stages = np.stack([quick.e, -quick.e + 1])
     assert edit(pipe, stages, "a sleepy cat", strength=0.5).shape == stages.shape
-    with pytest.raises(InputError, match="strength is 1.5: give 0 to 1, or the caption that the picture begins with"):
+    with pytest.raises(InputError, match="strength is 1.5: give 0 to 1, or the prompt that the image begins with"):
         edit(pipe, quick.e, "a sleepy cat", strength=1.5)
     with pytest.raises(InputError, match="strength is -1"):
         edit(pipe, quick.e, "a sleepy cat", "a cat", strength=-1)
@@ -241,7 +241,7 @@ def test_a_stored_inversion_is_the_inversion(quick: Inversion, tmp_path: Path) -
         stored = read_inversion(path)
         np.testing.assert_array_equal(stored.z, quick.z)
         np.testing.assert_array_equal(stored.e, quick.e)
-        assert (stored.caption, stored.weights, stored.facts["model"]) == ("two birds", "abc", "tiny")
+        assert (stored.prompt, stored.weights, stored.facts["model"]) == ("two birds", "abc", "tiny")
         assert stored.facts["psnr_db"] == round(quick.psnr, 2)
         assert stored.facts["seed"] == 5
 
@@ -256,7 +256,7 @@ def test_what_is_not_whole_is_refused(quick: Inversion, tmp_path: Path) -> None:
         read_inversion(tmp_path)
     with (tmp_path / LATENTS).open("wb") as file:
         np.savez(file, z=quick.z, e=np.full_like(quick.e, np.nan))
-    with pytest.raises(GalipError, match="it holds no z and e"):
+    with pytest.raises(GalipError, match="it does not hold z and e"):
         read_inversion(tmp_path)
     with (tmp_path / LATENTS).open("wb") as file:  # a pickle can run code
         np.savez(file, z=np.array([{}]), e=quick.e)
@@ -264,5 +264,5 @@ def test_what_is_not_whole_is_refused(quick: Inversion, tmp_path: Path) -> None:
         read_inversion(tmp_path)
     (tmp_path / LATENTS).write_bytes(whole)
     (tmp_path / FACTS).write_text(json.dumps({"format": 99, "weights": ""}))
-    with pytest.raises(GalipError, match=r"inversion\.json is none of format 1"):
+    with pytest.raises(GalipError, match=r"inversion\.json: it is not an inversion of format 1"):
         read_inversion(tmp_path)

@@ -11,7 +11,7 @@ import tiny
 
 from galip.errors import InputError
 from galip.generation.noise import noise
-from galip.latent import Keyframe, Point, embed, mix, read_keyframes
+from galip.latent import Keyframe, Point, mix, read_keyframes
 from galip.latent.keyframes import kept, locate, pair_up
 
 
@@ -19,7 +19,7 @@ def test_pairs() -> None:
     assert pair_up(["a cat", "a heart"], [1, 2]) == [Keyframe("a cat", 1), Keyframe("a heart", 2)]
     assert pair_up([" a  cat ", "a heart"], [5]) == [Keyframe("a cat", 5), Keyframe("a heart", 5)]
     assert pair_up(["a cat"], [1, 2, 3]) == [Keyframe("a cat", seed) for seed in (1, 2, 3)]
-    with pytest.raises(InputError, match="2 captions and 3 seeds: give as many of both"):
+    with pytest.raises(InputError, match="2 prompts and 3 seeds: give as many of both"):
         pair_up(["a cat", "a heart"], [1, 2, 3])
 
 
@@ -66,20 +66,20 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("walk.yaml", b"", "it holds no list of keyframes"),
-        ("walk.yaml", b"keyframes: []", "it holds no list of keyframes"),
-        ("walk.yaml", b"a cat", "it holds no list of keyframes"),
+        ("walk.yaml", b"", "it does not hold a list of keyframes"),
+        ("walk.yaml", b"keyframes: []", "it does not hold a list of keyframes"),
+        ("walk.yaml", b"a cat", "it does not hold a list of keyframes"),
         ("walk.yaml", b"frames: 3\nkeyframes: [a cat]", "'frames' is not known"),
         ("walk.yaml", b"[a: b: c", "it is neither YAML nor JSON"),
         ("walk.yaml", b"\x89PNG\x00", "it is neither YAML nor JSON"),
         ("walk.json", b"[1,", "it is neither YAML nor JSON"),
         ("walk.json", b"\xff\xfe\x00\xd8\x00", "it is neither YAML nor JSON"),
         ("walk.yaml", b"- {seed: 3}", "keyframe 1: it has no prompt"),
-        ("walk.yaml", b"[a cat, 7]", "keyframe 2: 7 is neither a caption nor a mapping"),
+        ("walk.yaml", b"[a cat, 7]", "keyframe 2: 7 is neither a prompt nor a mapping"),
         ("walk.yaml", b"[a cat, {sed: 7}]", "keyframe 2: 'sed' is not known"),
         ("walk.yaml", b"[a cat, {seed: -7}]", "keyframe 2: seed -7"),
         ("walk.yaml", b"[a cat, {seed: seven}]", "keyframe 2: seed 'seven'"),
-        ("walk.yaml", b"[a cat, {prompt: 7}]", "keyframe 2: prompt is 7: a caption is a string"),
+        ("walk.yaml", b"[a cat, {prompt: 7}]", "keyframe 2: prompt is 7: a prompt is a string"),
         ("walk.yaml", b"[a cat, {prompt: null}]", "keyframe 2: prompt is None"),
         ("walk.yaml", b"[a cat, '']", "keyframe 2: caption '': it is empty"),
         ("walk.yaml", b"[a cat, {fine: [a]}]", "keyframe 2: fine is"),
@@ -107,12 +107,12 @@ def test_where_keyframes_lie() -> None:
     pipe = tiny.pipeline()
     places = locate(pipe, [Keyframe("a cat", 3), Keyframe("a heart", 4)])
     assert (places.z == noise([3, 4], tiny.Z_DIM)).all()
-    assert np.allclose(places.e, embed(pipe, ["a cat", "a heart"]), atol=1e-6)
+    assert np.allclose(places.e, pipe.embed(["a cat", "a heart"]), atol=1e-6)
 
-    z, e = noise([9], tiny.Z_DIM)[0], embed(pipe, "two birds")[0]
+    z, e = noise([9], tiny.Z_DIM)[0], pipe.embed("two birds")[0]
     places = locate(pipe, [Keyframe("a cat", 3), Keyframe("a cat", 4, fine="a heart"), Point(z, e)])
     assert places.e.shape == (3, 5, tiny.COND_DIM)
-    assert np.allclose(places.e[0], embed(pipe, "a cat"), atol=1e-6)
+    assert np.allclose(places.e[0], pipe.embed("a cat"), atol=1e-6)
     assert np.allclose(places.e[1], mix(pipe, "a cat", "a heart"), atol=1e-6)
     assert (places.e[2] == e).all()
     assert (places.z[2] == z).all()
@@ -120,7 +120,7 @@ def test_where_keyframes_lie() -> None:
 
 def test_points_that_do_not_fit() -> None:
     pipe = tiny.pipeline()
-    z, e = noise([9], tiny.Z_DIM)[0], embed(pipe, "two birds")[0]
+    z, e = noise([9], tiny.Z_DIM)[0], pipe.embed("two birds")[0]
     with pytest.raises(InputError, match=r"z of keyframe 0 has shape \[5\]: \[8\] is needed"):
         locate(pipe, [Point(z[:5], e)])
     with pytest.raises(InputError, match=r"e of keyframe 1 has shape \[5\]: \[24\] or \[5, 24\] is needed"):

@@ -9,7 +9,7 @@ import torch
 
 from galip.errors import InputError
 from galip.generation.noise import noise
-from galip.latent import draw, embed, mix, sizes, stages
+from galip.latent import mix, stages
 from galip.latent.mixing import default_fine_from, mix_stages
 from galip.torch_backend.pipeline import GALIPPipeline
 
@@ -20,18 +20,18 @@ def pipe() -> GALIPPipeline:
 
 
 def picture(pipe: GALIPPipeline, e: np.ndarray) -> np.ndarray:
-    return draw(pipe, noise([7], tiny.Z_DIM), e[None], output_type="np")[0]
+    return pipe.generate(noise([7], tiny.Z_DIM), e[None], output_type="np")[0]
 
 
 def test_the_stages_have_names(pipe: GALIPPipeline) -> None:
     assert stages(pipe) == ["bridge", "prompts", "up 1", "up 2", "up 3"]
-    assert sizes(pipe).num_stages == 5
+    assert pipe.sizes.num_stages == 5
     assert default_fine_from(5) == 3  # of three up-blocks, two
     assert default_fine_from(8) == 5  # six up-blocks: three and three
 
 
 def test_one_caption_for_all_stages_is_no_mixture(pipe: GALIPPipeline) -> None:
-    plain = picture(pipe, embed(pipe, "a cat")[0])
+    plain = picture(pipe, pipe.embed("a cat")[0])
     for first in (None, 0, 3, 5):
         assert np.abs(picture(pipe, mix(pipe, "a cat", "a cat", first)) - plain).max() < 1e-6
     assert np.abs(picture(pipe, mix(pipe, "two birds", "a cat", 0)) - plain).max() < 1e-6
@@ -51,20 +51,20 @@ def test_each_stage_gets_its_own_vector(pipe: GALIPPipeline) -> None:
     picture(pipe, mix(pipe, "a cat", "two birds", 3))
     for hook in hooks:
         hook.remove()
-    coarse, fine = torch.from_numpy(embed(pipe, ["a cat", "two birds"]))
+    coarse, fine = torch.from_numpy(pipe.embed(["a cat", "two birds"]))
     for place, name in enumerate(stages(pipe)):
         assert torch.equal(seen[name][0, tiny.Z_DIM :], coarse if place < 3 else fine), name
 
 
 def test_the_later_the_split_the_nearer_to_the_coarse_caption(pipe: GALIPPipeline) -> None:
-    plain = picture(pipe, embed(pipe, "a cat")[0])
+    plain = picture(pipe, pipe.embed("a cat")[0])
     change = [np.abs(picture(pipe, mix(pipe, "a cat", "two birds", first)) - plain).mean() for first in range(6)]
     assert change[5] < 1e-6
     assert change[0] > change[4] > 1e-4
 
 
 def test_vectors_instead_of_captions(pipe: GALIPPipeline) -> None:
-    a, b = embed(pipe, ["a cat", "two birds"])
+    a, b = pipe.embed(["a cat", "two birds"])
     assert np.allclose(mix(pipe, a, "two birds", 2), mix(pipe, "a cat", b, 2), atol=1e-6)
     assert (mix(pipe, a, b, 2) == np.stack([a, a, b, b, b])).all()
     assert np.allclose(mix_stages(pipe, ["a cat", b, "a cat", a, b]), np.stack([a, b, a, a, b]), atol=1e-6)

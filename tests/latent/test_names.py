@@ -19,7 +19,7 @@ def test_every_name_leads_somewhere() -> None:
 
 
 def test_what_draws_by_any_engine_needs_no_torch() -> None:
-    names = "walk, prompts_by_seeds, direction, mix, blend_noise, edit, writing, read_keyframes, draw, best_of"
+    names = "walk, prompts_by_seeds, direction, mix, blend_noise, edit, writing, read_keyframes, best_of"
     code = (
         f"from galip.latent import {names}; import sys;"
         "print(*[m for m in ('torch', 'transformers', 'diffusers', 'av') if m in sys.modules])"

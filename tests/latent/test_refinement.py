@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from generation.linear_backend import LinearBackend
 
 from galip.errors import InputError
 from galip.generation.noise import noise
+from galip.generation.pipeline import TextToImage
+from galip.latent.clip import OwnCLIP
 from galip.latent.gradients import degrees_between, to_plausible_length, within_angle
 from galip.latent.refinement import refine
 from galip.latent.reranking import best_of
@@ -104,8 +107,10 @@ def test_bad_numbers_are_refused(pipe: GALIPPipeline, options: dict[str, Any], m
 
 
 def test_what_has_no_gradients_is_refused() -> None:
-    with pytest.raises(InputError, match="exported model only draws"):
-        refine(object(), "a cat")
+    with pytest.raises(InputError, match="engine linear only generates; .* engine='torch'"):
+        refine(TextToImage(LinearBackend()), "a cat")
+    with pytest.raises(InputError, match="clip the model's own has no gradients"):
+        refine(tiny.pipeline(), "a cat", clip=OwnCLIP(LinearBackend()))
     with pytest.raises(InputError, match=r"torch.bfloat16.*load the model with dtype='float32'"):
         refine(tiny.pipeline().to(torch.bfloat16), "a cat")
 

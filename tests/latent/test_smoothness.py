@@ -96,7 +96,7 @@ def test_walks_between_captions_differ_from_walks_in_noise(pipe: GALIPPipeline, 
 
 def test_everything_random_follows_from_the_seed(pipe: GALIPPipeline, usual: PathLength) -> None:
     told: list[tuple[int, int]] = []
-    again = path_length(pipe, CAPTIONS, pairs=30, batch_size=4, progress=lambda *done: told.append(done))
+    again = path_length(pipe, CAPTIONS, pairs=30, batch_size=4, progress=lambda _, *done: told.append(done))
     np.testing.assert_allclose(again.values, usual.values, rtol=0.05)
     np.testing.assert_allclose(again.ends, usual.ends, rtol=1e-3)
     assert told == [(number, 30) for number in range(1, 31)]
@@ -107,15 +107,15 @@ def test_everything_random_follows_from_the_seed(pipe: GALIPPipeline, usual: Pat
     ("options", "message"),
     [
         ({"walk": "both"}, "walk 'both': use one of 'noise', 'captions'"),
-        ({"walk": "captions", "captions": ["a cat", "a cat"]}, "two different ones"),
+        ({"walk": "captions", "prompts": ["a cat", "a cat"]}, "two different ones"),
         ({"pairs": 1}, "pairs is 1"),
         ({"epsilon": 0}, "epsilon is 0"),
         ({"epsilon": 1}, "epsilon is 1"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"seed": -1}, "seed -1"),
-        ({"captions": []}, "empty list"),
+        ({"prompts": []}, "empty list"),
     ],
 )
 def test_bad_arguments_are_refused(pipe: GALIPPipeline, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        path_length(pipe, **({"captions": CAPTIONS} | options))
+        path_length(pipe, **({"prompts": CAPTIONS} | options))

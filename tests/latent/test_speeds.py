@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from galip.latent.speeds import pixels, place_at, share_out, way_lengths
+from galip.latent.speeds import allocate_frames, arc_lengths, pixels, place_at
 
 
 def test_lengths_do_not_depend_on_the_batches() -> None:
@@ -14,7 +14,7 @@ def test_lengths_do_not_depend_on_the_batches() -> None:
     expected = np.linalg.norm(np.diff(flat, axis=0), axis=1).reshape(2, 5).cumsum(axis=1)
     for batch in (1, 2, 4, 11):
         batches = (pictures[start : start + batch] for start in range(0, 11, batch))
-        ways = way_lengths(batches, lambda seen: seen.reshape(len(seen), -1), legs=2, samples=5)
+        ways = arc_lengths(batches, lambda seen: seen.reshape(len(seen), -1), legs=2, samples=5)
         assert (ways[:, 0] == 0).all()
         assert np.allclose(ways[:, 1:], expected, rtol=1e-5)
 
@@ -38,13 +38,13 @@ def test_plateaus_are_passed_at_once() -> None:
 
 
 def test_frames_are_shared_out_by_length() -> None:
-    assert share_out(20, np.array([1.0, 3.0])) == [5, 15]
-    assert share_out(10, np.array([0.0, 5.0, 0.0])) == [1, 8, 1]
-    assert share_out(3, np.array([1.0, 100.0, 1.0])) == [1, 1, 1]
-    assert share_out(9, np.zeros(3)) == [3, 3, 3]
+    assert allocate_frames(20, np.array([1.0, 3.0])) == [5, 15]
+    assert allocate_frames(10, np.array([0.0, 5.0, 0.0])) == [1, 8, 1]
+    assert allocate_frames(3, np.array([1.0, 100.0, 1.0])) == [1, 1, 1]
+    assert allocate_frames(9, np.zeros(3)) == [3, 3, 3]
     for seed in range(20):
         lengths = np.random.default_rng(seed).random(7) ** 3
-        counts = share_out(50, lengths)
+        counts = allocate_frames(50, lengths)
         assert sum(counts) == 50 and min(counts) >= 1
 
 

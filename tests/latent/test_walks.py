@@ -13,10 +13,10 @@ import tiny
 
 from galip.errors import InputError
 from galip.generation.noise import noise
-from galip.latent import Keyframe, Point, draw, embed, walk
-from galip.latent.clip import own_clip
+from galip.latent import Keyframe, Point, walk
+from galip.latent.clip import OwnCLIP
 from galip.latent.keyframes import pair_up
-from galip.latent.speeds import look_by, pixels
+from galip.latent.speeds import clip_features, pixels
 from galip.latent.walks import Walk
 from galip.torch_backend.pipeline import GALIPPipeline
 
@@ -45,7 +45,7 @@ def drawn(pipe: GALIPPipeline) -> Iterator[list[int]]:
 def check_keyframe(way: Walk, number: int, pipe: GALIPPipeline, stop: Keyframe) -> None:
     z, e = way.point(number)
     assert (z == noise([stop.seed], tiny.Z_DIM)[0]).all()
-    assert (e == embed(pipe, stop.prompt)[0]).all()
+    assert (e == pipe.embed(stop.prompt)[0]).all()
 
 
 def test_keyframes_are_frames(pipe: GALIPPipeline) -> None:
@@ -76,7 +76,7 @@ def test_a_frame_is_the_picture_drawn_singly(pipe: GALIPPipeline, batch_size: in
     assert len(frames) == len(way) == 9
     for number, frame in enumerate(frames):
         z, e = way.point(number)
-        assert np.abs(draw(pipe, z[None], e[None], truncation=0.7, output_type="np")[0] - frame).max() < 1e-5
+        assert np.abs(pipe.generate(z[None], e[None], truncation=0.7, output_type="np")[0] - frame).max() < 1e-5
 
 
 @pytest.mark.parametrize("easing", ["linear", "smooth", "ease-in", "ease-out"])
@@ -111,7 +111,7 @@ def test_an_easing_rests_at_keyframes(pipe: GALIPPipeline) -> None:
 
 
 def test_a_mixed_keyframe_and_a_point(pipe: GALIPPipeline) -> None:
-    z, e = noise([9], tiny.Z_DIM)[0], embed(pipe, "kitten")[0]
+    z, e = noise([9], tiny.Z_DIM)[0], pipe.embed("kitten")[0]
     way = walk(pipe, [Keyframe("a cat", 1, fine="a red heart"), Point(z, e)], frames=2, output_type="np")
     assert way.point(1)[1].shape == (5, tiny.COND_DIM)
     assert (way.point(2)[0] == z).all()
@@ -169,7 +169,7 @@ def unevenness(frames: list[np.ndarray], look) -> float:
 
 @pytest.mark.parametrize("speed", ["pixels", "clip"])
 def test_a_measured_speed_is_constant_to_the_eye_that_measured(pipe: GALIPPipeline, speed: str) -> None:
-    look = pixels if speed == "pixels" else look_by(own_clip(pipe))
+    look = pixels if speed == "pixels" else clip_features(OwnCLIP(pipe.backend))
     stops = [Keyframe("a cat", 1), Keyframe("a cat", 2), Keyframe("two birds", 2)]  # the legs differ in length
     even = list(walk(pipe, stops, frames=30, output_type="np"))
     way = walk(pipe, stops, frames=30, speed=speed, output_type="np")
@@ -184,7 +184,14 @@ def test_a_measured_speed_is_constant_to_the_eye_that_measured(pipe: GALIPPipeli
 
 def test_measuring_tells_how_far_it_is(pipe: GALIPPipeline, drawn: list[int]) -> None:
     told: list[tuple[int, int]] = []
-    walk(pipe, STOPS, loop=True, speed="pixels", batch_size=16, progress=lambda done, total: told.append((done, total)))
+    walk(
+        pipe,
+        STOPS,
+        loop=True,
+        speed="pixels",
+        batch_size=16,
+        progress=lambda _, done, total: told.append((done, total)),
+    )
     assert told[-1] == (97, 97)
     assert sum(drawn) == 97
     assert [done for done, _ in told] == sorted(done for done, _ in told)

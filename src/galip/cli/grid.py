@@ -129,7 +129,9 @@ def grid(
     side = size or sheet_side(pipe.sizes.image_size, len(plan.columns), len(plan.rows))
     _check_sheet(len(plan), side)
     with progress_bars(shown=not quiet) as progress:
-        images = counted(plan.draw(pipe, truncation, batch_size), lambda done: progress("generating", done, len(plan)))
+        images = counted(
+            plan.generate(pipe, truncation, batch_size), lambda done: progress("generating", done, len(plan))
+        )
         sheet = labelled_grid(images, plan.columns, plan.rows, plan.below, side, resample)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_image(sheet, out, texts_of(model, weights, truncation) | _texts(wanted))

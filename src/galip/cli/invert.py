@@ -25,6 +25,7 @@ from galip.utils.image_io import image_name, save_image
 from galip.utils.terminal import note, progress_bars, say
 
 if TYPE_CHECKING:
+    from galip.generation.pipeline import TextToImage
     from galip.latent.inversion_folder import StoredInversion
 
 TARGET, INVERTED = "target.png", "inverted.png"
@@ -107,7 +108,7 @@ def invert(
     earlier = read_inversion(image) if is_inversion(image) else None
     search = Search(steps, restarts, per_stage, clip, fit)
     _check_image(image, search, earlier)
-    _check_edits(strength, amount, known=words is not None or (earlier is not None and earlier.caption is not None))
+    _check_edits(strength, amount, known=words is not None or (earlier is not None and earlier.prompt is not None))
     check_folder(out)
     weights = weights_of(model)
     if is_export(fetch(model)):
@@ -164,7 +165,7 @@ def _check_edits(strength: float, amount: float, known: bool) -> None:
 
 
 def _search(
-    pipe: Any,
+    pipe: TextToImage,
     image: Path,
     out: Path,
     caption: str | None,
@@ -181,14 +182,14 @@ def _search(
         found = inversion.invert(
             pipe,
             image,
-            caption=caption,
+            prompt=caption,
             restarts=restarts,
             steps=steps,
             per_stage=search.per_stage,
             clip=search.clip,
             fit=search.fit or "crop",
             seed=seed,
-            progress=lambda done, total, _loss: progress("searching", done, total),
+            progress=progress,
         )
     settings = {"picture": image.name, "steps": steps, "restarts": restarts, "fit": search.fit or "crop"}
     write_inversion(out, found, texts | settings | {"clip": search.clip and Path(search.clip).name})
@@ -196,36 +197,34 @@ def _search(
     return [Shown(found.target, TARGET, image.name, "target"), Shown(found.image, INVERTED, "inverted", note)]
 
 
-def _generated_again(pipe: Any, found: StoredInversion) -> Shown:
-    from galip.latent.pipelines import draw
-
-    image = draw(pipe, found.z[None], found.e[None])[0]
+def _generated_again(pipe: TextToImage, found: StoredInversion) -> Shown:
+    image = pipe.generate(found.z[None], found.e[None])[0]
     return Shown(image, INVERTED, "inverted", f"{found.facts['psnr_db']:.1f} dB")
 
 
-def _edited(pipe: Any, found: StoredInversion, captions: list[str], source: str | None, strength: float) -> list[Shown]:
+def _edited(
+    pipe: TextToImage, found: StoredInversion, captions: list[str], source: str | None, strength: float
+) -> list[Shown]:
     from galip.latent.editing import edit
-    from galip.latent.pipelines import draw
 
     if not captions:
         return []
-    begin = source or found.caption
+    begin = source or found.prompt
     e = np.stack([edit(pipe, found.e, caption, begin, strength) for caption in captions])
-    images = draw(pipe, np.repeat(found.z[None], len(e), axis=0), e)
+    images = pipe.generate(np.repeat(found.z[None], len(e), axis=0), e)
     settings = {"weights": found.weights, "strength": strength, "source": begin, "e": found.e.tobytes().hex()}
     names = [f"edit-{image_name(caption, found.facts['seed'], settings)}" for caption in captions]
     note = f"strength {strength:g}"
     return [Shown(*parts, note) for parts in zip(images, names, captions, strict=True)]
 
 
-def _varied(pipe: Any, found: StoredInversion, count: int, amount: float, seed: int) -> list[Shown]:
+def _varied(pipe: TextToImage, found: StoredInversion, count: int, amount: float, seed: int) -> list[Shown]:
     from galip.latent.editing import variations
-    from galip.latent.pipelines import draw
 
     if not count:
         return []
     z = variations(found.z, count, amount, seed)
-    images = draw(pipe, z, np.repeat(found.e[None], count, axis=0))
+    images = pipe.generate(z, np.repeat(found.e[None], count, axis=0))
     return [
         Shown(image, f"variation-{seed + number}.png", "variation", f"amount {amount:g}, seed {seed + number}")
         for number, image in enumerate(images)

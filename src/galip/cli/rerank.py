@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -20,7 +20,7 @@ from galip.utils.image_io import read_texts
 
 if TYPE_CHECKING:
     from galip.generation.pipeline import TextToImage
-    from galip.latent.clip import CLIP
+    from galip.latent.clip import Scorer
 
 SCORE, CHOICE = "clip_score", "chosen"
 """Texts of an image's file: what its CLIP says of it, and out of how many it was chosen."""
@@ -102,15 +102,15 @@ class RerankOptions:
         return "the model's own" if self.clip is None else model_name(self.clip)
 
 
-def scorer(pipe: TextToImage, model: str, clip: str | None) -> CLIP:
+def scorer(pipe: TextToImage, model: str, clip: str | None) -> Scorer:
     """The CLIP that is asked: the model's own comes from its folder where an engine has kept none of it.
 
     Raises:
         GalipError: it cannot be loaded.
     """
-    from galip.latent.clip import clip_of
+    from galip.latent.clip import scorer_for
 
-    return clip_of(pipe, clip if clip is not None or hasattr(pipe, "vision") else fetch(model))
+    return scorer_for(pipe, clip, model)
 
 
 def earlier_choice(images: Iterable[PlannedImage], texts: Mapping[str, str], kept: int) -> list[PlannedImage]:
@@ -139,7 +139,7 @@ def generate(pipe: TextToImage, images: Iterable[PlannedImage], truncation: floa
 
 
 def refine(
-    pipe: Any, clip: CLIP, steps: int, images: Iterable[PlannedImage], truncation: float, batch_size: int
+    pipe: TextToImage, clip: Scorer, steps: int, images: Iterable[PlannedImage], truncation: float, batch_size: int
 ) -> Iterator[Result]:
     """Generate images whose noise is led by a CLIP, with their scores."""
     from galip.latent.refinement import refine as refined
@@ -159,8 +159,8 @@ def refine(
 
 
 def rerank(
-    pipe: Any,
-    clip: CLIP,
+    pipe: TextToImage,
+    clip: Scorer,
     options: RerankOptions,
     candidates: Sequence[Sequence[PlannedImage]],
     kept: int,

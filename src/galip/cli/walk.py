@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,14 +30,15 @@ from galip.errors import InputError
 from galip.latent.clip import has_own_clip
 from galip.latent.interpolation import Easing
 from galip.latent.keyframes import Keep, Keyframe, kept, pair_up, read_keyframes
-from galip.latent.speeds import Speed, look_by
-from galip.model_repo.resolve import DEFAULT_MODEL, fetch, weights_of
+from galip.latent.speeds import Speed, clip_features
+from galip.model_repo.resolve import DEFAULT_MODEL, weights_of
 from galip.utils.image_io import resized
 from galip.utils.terminal import amount, note, progress_bars, say
 from galip.utils.video import check_size, check_video, writing
 
 if TYPE_CHECKING:
-    from galip.latent.speeds import Look
+    from galip.generation.pipeline import TextToImage
+    from galip.latent.speeds import Features
 
 
 def walk(
@@ -98,7 +99,6 @@ def walk(
     pipe = open_model(model, engine=engine, device=device, threads=threads)
     side = size or pipe.sizes.image_size
     check_size(out, (side, side))
-    legs = len(stops) - (0 if loop else 1)
     with progress_bars(shown=not quiet) as progress:
         images = generate_walk(
             pipe,
@@ -106,10 +106,10 @@ def walk(
             frames,
             loop=loop,
             easing=easing,
-            speed=_look(speed, pipe, model),
+            speed=_features(speed, pipe, model),
             truncation=truncation,
             batch_size=batch_size,
-            progress=lambda done, total: progress("measuring", done * legs // total, legs),
+            progress=progress,
         )
         texts = texts_of(model, weights, truncation) | {
             "walk": "\n".join(map(str, stops)),
@@ -142,13 +142,13 @@ def _keyframes(prompts: Sequence[str], file: Path | None, seed: str | None) -> l
     return found
 
 
-def _look(speed: Speed, pipe: Any, model: str) -> Speed | Look:
-    """What measures: an engine's pipeline has no CLIP that sees, but the folder that it was made from has."""
-    if speed != "clip" or hasattr(pipe, "vision"):
+def _features(speed: Speed, pipe: TextToImage, model: str) -> Speed | Features:
+    """What measures the speed."""
+    if speed != "clip":
         return speed
-    from galip.latent.clip import open_clip
+    from galip.latent.clip import scorer_for
 
-    return look_by(open_clip(str(fetch(model))))
+    return clip_features(scorer_for(pipe, model=model))
 
 
 def _tell(stops: Sequence[Keyframe]) -> None:

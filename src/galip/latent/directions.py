@@ -1,4 +1,4 @@
-"""Caption arithmetic: what makes "a red bird" of "a bird", as a direction for any sentence vector to be moved along."""
+"""Prompt arithmetic: what makes "a red bird" of "a bird", as a direction for any sentence vector to be moved along."""
 
 from __future__ import annotations
 
@@ -6,36 +6,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from galip.errors import InputError
 from galip.generation import inputs
-from galip.latent.pipelines import Drawing, embed
-
-Array = NDArray[np.float32]
+from galip.generation.pipeline import TextToImage
+from galip.utils.arrays import FloatArray
 
 
 @dataclass(frozen=True)
 class Direction:
-    """The way from one kind of caption to another.
+    """The way from one kind of prompt to another.
 
     Attributes:
         vector: float32 [cond_dim], the difference of the sentence vectors.
         growth: by how much the second kind's vectors are longer.
     """
 
-    vector: Array
+    vector: FloatArray
     growth: float
 
 
-def direction(pipe: Drawing, source: str | Sequence[str], target: str | Sequence[str]) -> Direction:
+def direction(pipe: TextToImage, source: str | Sequence[str], target: str | Sequence[str]) -> Direction:
     """The direction from "a bird" to "a red bird".
 
     Several pairs give the mean of their directions, in which what is special to one of them drops out.
 
     Args:
         pipe: a pipeline of any engine.
-        source: a caption, or several.
+        source: a prompt, or several.
         target: the same with what is to be added; as many.
 
     Raises:
@@ -43,18 +42,16 @@ def direction(pipe: Drawing, source: str | Sequence[str], target: str | Sequence
     """
     before, after = inputs.clean_prompts(source), inputs.clean_prompts(target)
     if len(before) != len(after):
-        raise InputError(f"{len(before)} captions lead to {len(after)}: a direction needs pairs, as many of both")
+        raise InputError(f"{len(before)} prompts lead to {len(after)}: a direction needs pairs, as many of both")
     if before == after:
-        raise InputError(
-            f"the captions {before[0]!r} and {after[0]!r} are the same: there is no direction between them"
-        )
-    vectors = embed(pipe, [*before, *after]).astype(np.float64)
+        raise InputError(f"the prompts {before[0]!r} and {after[0]!r} are the same: there is no direction between them")
+    vectors = pipe.embed([*before, *after]).astype(np.float64)
     a, b = vectors[: len(before)], vectors[len(before) :]
     growth = np.linalg.norm(b, axis=1).mean() - np.linalg.norm(a, axis=1).mean()
     return Direction((b - a).mean(0).astype(np.float32), float(growth))
 
 
-def shift(e: ArrayLike, along: Direction, strength: float = 1.0) -> Array:
+def shift(e: ArrayLike, along: Direction, strength: float = 1.0) -> FloatArray:
     """Move a sentence vector along a direction.
 
     Its own length is kept, but for the growth that belongs to the direction: what leads from "a bird" to "a red bird"

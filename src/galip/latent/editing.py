@@ -1,64 +1,65 @@
-"""What is done with an inverted picture: change what it shows by a caption, and draw others like it.
+"""What is done with an inverted image: change what it shows by a prompt, and generate others like it.
 
-Noise and sentence vectors are numpy's, so that any engine draws the result (`galip.latent.pipelines.draw`).
+Noise and sentence vectors are numpy's, so that any engine generates the result (`TextToImage.generate`).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from galip._deprecated import renamed_arguments
 from galip.errors import InputError
 from galip.generation import inputs
 from galip.generation.noise import check_seed, noise
+from galip.generation.pipeline import TextToImage
 from galip.latent.interpolation import lerp_norm, slerp
-from galip.latent.pipelines import embed
-
-Array = NDArray[np.float32]
+from galip.utils.arrays import FloatArray
 
 STRENGTH, AMOUNT = 1.0, 0.3
 
 
-def edit(pipe: Any, e: Array, caption: str, source: str | None = None, strength: float = STRENGTH) -> Array:
-    """Move a sentence vector by a caption. The noise is left alone, which keeps pose, layout and much of the style.
+@renamed_arguments(caption="prompt")
+def edit(
+    pipe: TextToImage, e: FloatArray, prompt: str, source: str | None = None, strength: float = STRENGTH
+) -> FloatArray:
+    """Move a sentence vector by a prompt. The noise is left alone, which keeps pose, layout and much of the style.
 
-    With a source, what the picture shows now, the difference of the two captions is added: "a heart" -> "a blue heart"
-    adds blue. Without one the vector goes towards the caption's, and at strength 1 it is the caption's.
+    With a source, what the image shows now, the difference of the two prompts is added: "a heart" -> "a blue heart"
+    adds blue. Without one the vector goes towards the prompt's, and at strength 1 it is the prompt's.
 
     Args:
-        pipe: the pipeline that will draw it, of any engine.
+        pipe: the pipeline that will generate it, of any engine.
         e: float32 [cond_dim], or one for each stage, [num_stages, cond_dim].
-        caption: what the picture is to show.
+        prompt: what the image is to show.
         source: what it shows now.
         strength: how far to go: 0 changes nothing; above 1, only with a source, it exaggerates.
 
     Returns:
-        A vector of the same shape. Its length is kept, without a source it becomes the caption's by and by.
+        A vector of the same shape. Its length is kept, without a source it becomes the prompt's by and by.
 
     Raises:
-        InputError: a caption is empty, or `strength` is out of range.
+        InputError: a prompt is empty, or `strength` is out of range.
     """
     amount = inputs.finite("strength", strength)
     if amount < 0 or (source is None and amount > 1):
         raise InputError(
             f"strength is {strength}: give 0 to 1"
-            + (", or the caption that the picture begins with, to go further" if amount > 1 else "")
+            + (", or the prompt that the image begins with, to go further" if amount > 1 else "")
         )
     if amount == 0:
         return e.copy()
     if source is None:
-        wanted = embed(pipe, [caption])[0]
+        wanted = pipe.embed([prompt])[0]
         stages = [lerp_norm(stage, wanted, amount) for stage in np.atleast_2d(e)]
         return np.stack(stages).reshape(e.shape).astype(np.float32)
-    before, after = embed(pipe, [source, caption])
+    before, after = pipe.embed([source, prompt])
     moved = e + np.float32(amount) * (after - before)
     return (moved * _length(e) / np.maximum(_length(moved), 1e-12)).astype(np.float32)
 
 
-def variations(z: Array, count: int, amount: float = AMOUNT, seed: int = 0) -> Array:
+def variations(z: FloatArray, count: int, amount: float = AMOUNT, seed: int = 0) -> FloatArray:
     """Noises near one noise: each is turned from it towards the noise of another seed.
 
     Args:
@@ -68,7 +69,7 @@ def variations(z: Array, count: int, amount: float = AMOUNT, seed: int = 0) -> A
         seed: the other seeds are s, s + 1, ...
 
     Returns:
-        float32 [count, z_dim], to be drawn with the same sentence vector.
+        float32 [count, z_dim], to be generated with the same sentence vector.
 
     Raises:
         InputError: an argument is out of range.
@@ -85,5 +86,5 @@ def variations(z: Array, count: int, amount: float = AMOUNT, seed: int = 0) -> A
     return np.stack(rows).astype(np.float32)
 
 
-def _length(vectors: Array) -> NDArray[Any]:
-    return np.linalg.norm(vectors, axis=-1, keepdims=True)
+def _length(vectors: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.norm(vectors, axis=-1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Grids: pictures side by side that differ in one thing along each axis."""
+"""Grids: images side by side that differ in one thing along each axis."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from galip._deprecated import renamed_arguments
 from galip.errors import InputError
 from galip.generation import inputs
 from galip.generation.inputs import BATCH_SIZE
 from galip.generation.noise import check_seed, noise
+from galip.generation.output import OutputType
+from galip.generation.pipeline import TextToImage
 from galip.latent.directions import Direction, shift
 from galip.latent.interpolation import blend_noise, blend_sentences
 from galip.latent.keyframes import Keyframe, locate
 from galip.latent.mixing import check_fine_from, mix, per_stage
-from galip.latent.pipelines import Drawing, OutputType, draw_each, embed, sizes
 from galip.latent.walks import between
+from galip.utils.arrays import FloatArray
 
-Array = NDArray[np.float32]
-
-MOST_PLACES = 4096
+MAX_PLACES = 4096
 """A larger sheet could not be looked at with profit."""
 
 
@@ -38,8 +38,8 @@ class Grid:
         below: labels under the columns; () for none.
     """
 
-    z: Array
-    e: Array
+    z: FloatArray
+    e: FloatArray
     columns: tuple[str, ...]
     rows: tuple[str, ...]
     below: tuple[str, ...] = ()
@@ -47,33 +47,34 @@ class Grid:
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 
-    def draw(
-        self, pipe: Drawing, truncation: float = 1.0, batch_size: int = BATCH_SIZE, output_type: OutputType = "pil"
+    def generate(
+        self, pipe: TextToImage, truncation: float = 1.0, batch_size: int = BATCH_SIZE, output_type: OutputType = "pil"
     ) -> Iterator[Any]:
-        """The pictures row by row, drawn as they are asked for; `contact_sheet.labelled_grid` makes a sheet of them.
+        """The images row by row, generated as they are asked for; `contact_sheet.labelled_grid` makes a sheet of them.
 
-        Args, exceptions: as for `galip.latent.draw`.
+        Args, exceptions: as for `TextToImage.generate`.
         """
         flat_z, flat_e = self.z.reshape(len(self), -1), self.e.reshape(len(self), *self.e.shape[2:])
-        return draw_each(pipe, zip(flat_z, flat_e, strict=True), truncation, batch_size, output_type)
+        return pipe.generate_each(zip(flat_z, flat_e, strict=True), truncation, batch_size, output_type)
 
 
-def prompts_by_seeds(pipe: Drawing, captions: Sequence[str], seeds: Sequence[int], steps: int = 1) -> Grid:
-    """A column for each caption, a row for each seed: the style of a row is kept while its caption changes.
+@renamed_arguments(captions="prompts")
+def prompts_by_seeds(pipe: TextToImage, prompts: Sequence[str], seeds: Sequence[int], steps: int = 1) -> Grid:
+    """A column for each prompt, a row for each seed: the style of a row is kept while its prompt changes.
 
     Args:
         pipe: a pipeline of any engine.
-        captions: from left to right.
+        prompts: from left to right.
         seeds: from top to bottom.
-        steps: from each caption to the next; above 1, steps - 1 columns of pictures lie between them.
+        steps: from each prompt to the next; above 1, steps - 1 columns of images lie between them.
 
     Raises:
-        InputError: a caption or seed cannot be used, or there would be too many pictures.
+        InputError: a prompt or seed cannot be used, or there would be too many images.
     """
-    words, numbers = inputs.clean_prompts(captions), _seeds(seeds)
+    words, numbers = inputs.clean_prompts(prompts), _seeds(seeds)
     count = inputs.positive_int("steps", steps)
     if count > 1 and len(words) < 2:
-        raise InputError("steps lead from one caption to another: give two captions or more")
+        raise InputError("steps lead from one prompt to another: give two prompts or more")
     width = count * (len(words) - 1) + 1
     check_places(width, len(numbers))
     places = locate(pipe, [Keyframe(word, numbers[0]) for word in words])
@@ -81,7 +82,7 @@ def prompts_by_seeds(pipe: Drawing, captions: Sequence[str], seeds: Sequence[int
     row = np.stack([*es, places.e[-1]])
     labels = [""] * width
     labels[::count] = words
-    z = noise(numbers, sizes(pipe).z_dim)
+    z = noise(numbers, pipe.sizes.z_dim)
     return Grid(
         np.repeat(z[:, None], width, axis=1),
         np.repeat(row[None], len(z), axis=0),
@@ -90,8 +91,8 @@ def prompts_by_seeds(pipe: Drawing, captions: Sequence[str], seeds: Sequence[int
     )
 
 
-def square(pipe: Drawing, corners: Sequence[Keyframe], side: int) -> Grid:
-    """Four pictures in the corners, and everything between them.
+def square(pipe: TextToImage, corners: Sequence[Keyframe], side: int) -> Grid:
+    """Four images in the corners, and everything between them.
 
     A place is blended from the corners by the share that it has of each (bilinear): noise by `blend_noise`, sentence
     vectors by `blend_sentences`. So each edge is the walk between its corners.
@@ -99,10 +100,10 @@ def square(pipe: Drawing, corners: Sequence[Keyframe], side: int) -> Grid:
     Args:
         pipe: a pipeline of any engine.
         corners: top left, top right, bottom left, bottom right.
-        side: pictures in a row and in a column, 2 or more.
+        side: images in a row and in a column, 2 or more.
 
     Raises:
-        InputError: there are not four corners, or too few or too many pictures.
+        InputError: there are not four corners, or too few or too many images.
     """
     if len(corners) != 4:
         raise InputError(f"{len(corners)} corners are given: a square has four")
@@ -129,22 +130,22 @@ def square(pipe: Drawing, corners: Sequence[Keyframe], side: int) -> Grid:
 
 
 def strengths(
-    pipe: Drawing, keyframes: Sequence[Keyframe], along: Direction, amounts: Sequence[float], name: str = "strength"
+    pipe: TextToImage, keyframes: Sequence[Keyframe], along: Direction, amounts: Sequence[float], name: str = "strength"
 ) -> Grid:
-    """A row for each picture, moved along a direction from left to right.
+    """A row for each image, moved along a direction from left to right.
 
     Args:
         pipe: a pipeline of any engine.
-        keyframes: the pictures.
+        keyframes: the images.
         along: the direction; see `galip.latent.direction`.
-        amounts: its strengths; at 0 stands the picture itself.
+        amounts: its strengths; at 0 stands the image itself.
         name: of the direction, for the labels.
 
     Raises:
         InputError: there are none, or an amount is so large that nothing of the sentence is left.
     """
     if not keyframes or not len(amounts):
-        raise InputError("nothing to draw: give at least one picture and one strength")
+        raise InputError("nothing to generate: give at least one image and one strength")
     check_places(len(amounts), len(keyframes))
     places = locate(pipe, keyframes)
     e = np.stack([np.stack([shift(vector, along, amount) for amount in amounts]) for vector in places.e])
@@ -153,25 +154,25 @@ def strengths(
 
 
 def mixtures(
-    pipe: Drawing, coarse: Sequence[str], fine: Sequence[str], seed: int, fine_from: int | None = None
+    pipe: TextToImage, coarse: Sequence[str], fine: Sequence[str], seed: int, fine_from: int | None = None
 ) -> Grid:
-    """A row for each caption of the coarse stages, a column for each of the fine ones.
+    """A row for each prompt of the coarse stages, a column for each of the fine ones.
 
     Args:
         pipe: a pipeline of any engine.
-        coarse: captions, from top to bottom.
-        fine: captions, from left to right.
-        seed: of all pictures.
+        coarse: prompts, from top to bottom.
+        fine: prompts, from left to right.
+        seed: of all images.
         fine_from: number of the first fine stage, as for `galip.latent.mix`.
 
     Raises:
-        InputError: a caption or seed cannot be used, `fine_from` is out of range, or there would be too many pictures.
+        InputError: a prompt or seed cannot be used, `fine_from` is out of range, or there would be too many images.
     """
     rows, columns = inputs.clean_prompts(coarse), inputs.clean_prompts(fine)
     check_places(len(columns), len(rows))
     check_fine_from(pipe, fine_from)
-    vectors = embed(pipe, [*rows, *columns])
-    size = sizes(pipe)
+    vectors = pipe.embed([*rows, *columns])
+    size = pipe.sizes
     e = per_stage(
         [mix(pipe, one, other, fine_from) for one in vectors[: len(rows)] for other in vectors[len(rows) :]],
         size.num_stages,
@@ -180,8 +181,8 @@ def mixtures(
     return Grid(
         np.broadcast_to(z, (len(rows), len(columns), size.z_dim)),
         e.reshape(len(rows), len(columns), *e.shape[1:]),
-        tuple(f"fine: {caption}" for caption in columns),
-        tuple(f"coarse: {caption}" for caption in rows),
+        tuple(f"fine: {prompt}" for prompt in columns),
+        tuple(f"coarse: {prompt}" for prompt in rows),
     )
 
 
@@ -205,5 +206,5 @@ def check_places(columns: int, rows: int) -> None:
     Raises:
         InputError: it is.
     """
-    if columns * rows > MOST_PLACES:
-        raise InputError(f"a grid of {columns} x {rows} is {columns * rows:,} pictures, more than {MOST_PLACES:,}")
+    if columns * rows > MAX_PLACES:
+        raise InputError(f"a grid of {columns} x {rows} is {columns * rows:,} images, more than {MAX_PLACES:,}")

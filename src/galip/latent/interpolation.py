@@ -1,10 +1,10 @@
-"""Between pictures: noises on their sphere, sentence vectors on the straight line, their lengths kept in both cases.
+"""Between images: noises on their sphere, sentence vectors on the straight line, their lengths kept in both cases.
 
 A normal vector of many dimensions is known by its length, about sqrt(z_dim): the middle of the straight line between
-two noises is shorter by a factor of 0.7, and no picture was ever trained with such a one. So noise goes along the arc
+two noises is shorter by a factor of 0.7, and no image was ever trained with such a one. So noise goes along the arc
 (Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985; White, "Sampling generative networks", 2016).
-Sentence vectors of captions lie in a narrow cone, where arc and line are nearly the same; theirs is the line, as the
-paper's, drawn out to the length that the two ends have.
+Sentence vectors of prompts lie in a narrow cone, where arc and line are nearly the same; theirs is the line, as the
+paper's, stretched to the length that the two ends have.
 
 Everything is computed in float64 and rounded to float32 at the end.
 """
@@ -15,17 +15,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from galip.errors import InputError
-
-Array = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+from galip.utils.arrays import DoubleArray, FloatArray
 
 Easing = Literal["linear", "smooth", "ease-in", "ease-out"]
 """How a walk passes from one keyframe to the next: evenly, resting at both, or slower where it leaves or arrives."""
 
-_EASINGS: dict[str, Callable[[Doubles], Doubles]] = {
+_EASINGS: dict[str, Callable[[DoubleArray], DoubleArray]] = {
     "linear": lambda t: t,
     "smooth": lambda t: t * t * (3 - 2 * t),
     "ease-in": lambda t: t * t,
@@ -36,7 +34,7 @@ _STEPS, _CLOSE = 200, 1e-13  # of the spherical mean; a few dozen steps are usua
 _OPPOSITE = 1e-9
 
 
-def slerp(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> Array:
+def slerp(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> FloatArray:
     """From `a` to `b` along the arc between them, with constant angular speed; the length changes evenly.
 
     Args:
@@ -62,7 +60,7 @@ def slerp(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> Array:
     return _exact(between * ((1 - share) * length_a + share * length_b), start, stop, share)
 
 
-def lerp_norm(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> Array:
+def lerp_norm(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> FloatArray:
     """From `a` to `b` in the direction of the straight line between them, with a length that changes evenly.
 
     Args:
@@ -83,7 +81,7 @@ def lerp_norm(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> Array:
     return _exact(direction * length, start, stop, share)
 
 
-def blend_noise(zs: ArrayLike, weights: ArrayLike) -> Array:
+def blend_noise(zs: ArrayLike, weights: ArrayLike) -> FloatArray:
     """A noise between K noises: their weighted mean on the sphere.
 
     It is the point from which the squares of the angles to all of them, times their weights, have the least sum (Buss
@@ -113,7 +111,7 @@ def blend_noise(zs: ArrayLike, weights: ArrayLike) -> Array:
     return (_spherical_mean(directions, shares / shares.sum()) * length).astype(np.float32)
 
 
-def blend_sentences(es: ArrayLike, weights: ArrayLike) -> Array:
+def blend_sentences(es: ArrayLike, weights: ArrayLike) -> FloatArray:
     """A sentence vector between K of them: the direction of their weighted mean, the weighted mean of their lengths.
 
     For two that is `lerp_norm`.
@@ -138,7 +136,7 @@ def blend_sentences(es: ArrayLike, weights: ArrayLike) -> Array:
     return (direction * length).astype(np.float32)
 
 
-def ease(easing: str, t: ArrayLike) -> Doubles:
+def ease(easing: str, t: ArrayLike) -> DoubleArray:
     """Places on the way, as an easing moves them: t in [0, 1] to [0, 1], 0 and 1 to themselves.
 
     Args:
@@ -162,7 +160,7 @@ def check_easing(easing: Any) -> Easing:
     return easing  # type: ignore[no-any-return]
 
 
-def _pair(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> tuple[Doubles, Doubles, Doubles]:
+def _pair(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
     start, stop, share = (np.asarray(value, np.float64) for value in (a, b, t))
     try:
         if 0 in (start.ndim, stop.ndim) or start.shape[-1] != stop.shape[-1]:
@@ -178,7 +176,7 @@ def _pair(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> tuple[Doubles, Doubles, D
     return start, stop, share[..., None]
 
 
-def _weighted(name: str, values: ArrayLike, weights: ArrayLike, dims: int | None) -> tuple[Doubles, Doubles]:
+def _weighted(name: str, values: ArrayLike, weights: ArrayLike, dims: int | None) -> tuple[DoubleArray, DoubleArray]:
     """Points and their shares, without those of no weight; the shares have the sum 1."""
     points, shares = np.asarray(values, np.float64), np.asarray(weights, np.float64)
     if points.ndim < 2 or (dims and points.ndim != dims) or shares.shape != points.shape[:1]:
@@ -193,7 +191,7 @@ def _weighted(name: str, values: ArrayLike, weights: ArrayLike, dims: int | None
     return points[shares > 0], shares[shares > 0] / shares.sum()
 
 
-def _spherical_mean(directions: Doubles, shares: Doubles) -> Doubles:
+def _spherical_mean(directions: DoubleArray, shares: DoubleArray) -> DoubleArray:
     """The point of the sphere to which tangents of the arcs to K unit vectors [K, D] have the weighted sum 0."""
     mean, size = _polar(shares @ directions)
     if size[0] < _OPPOSITE:
@@ -209,31 +207,31 @@ def _spherical_mean(directions: Doubles, shares: Doubles) -> Doubles:
     return mean
 
 
-def _polar(vectors: Doubles) -> tuple[Doubles, Doubles]:
+def _polar(vectors: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
     """Unit vectors [..., D] and lengths [..., 1]; a vector of length 0 stays 0."""
     length = _norm(vectors)
     return vectors / np.where(length > 0, length, 1.0), length
 
 
-def _norm(vectors: Doubles) -> Doubles:
+def _norm(vectors: DoubleArray) -> DoubleArray:
     return np.asarray(np.linalg.norm(vectors, axis=-1, keepdims=True))
 
 
-def _perpendicular(u: Doubles) -> Doubles:
+def _perpendicular(u: DoubleArray) -> DoubleArray:
     """Some unit vector at right angles to unit vectors `u` [..., D]: always the same one."""
     axis = np.eye(u.shape[-1])[np.abs(u).argmin(-1)]
     return _polar(axis - (axis * u).sum(-1, keepdims=True) * u)[0]
 
 
-def _exact(between: Doubles, start: Doubles, stop: Doubles, share: Doubles) -> Array:
+def _exact(between: DoubleArray, start: DoubleArray, stop: DoubleArray, share: DoubleArray) -> FloatArray:
     """The ends themselves where t is 0 or 1, free of rounding."""
     return np.where(share == 0, start, np.where(share == 1, stop, between)).astype(np.float32)
 
 
-def _check_direction(size: Doubles, length: Doubles) -> None:
+def _check_direction(size: DoubleArray, length: DoubleArray) -> None:
     if (size < _OPPOSITE * np.abs(length)).any():
         raise InputError("the vectors are opposite and cancel each other out, so that no direction is left")
 
 
-def _shown(values: Sequence[float] | Doubles) -> str:
+def _shown(values: Sequence[float] | DoubleArray) -> str:
     return "[" + ", ".join(f"{value:g}" for value in values) + "]"

@@ -1,40 +1,39 @@
-"""Keyframes: the pictures that a walk leads through."""
+"""Keyframes: the images that a walk leads through."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import yaml
-from numpy.typing import NDArray
 
+from galip._deprecated import renamed_arguments
 from galip.errors import InputError
+from galip.generation.inputs import check_vector
 from galip.generation.noise import check_seed, noise
+from galip.generation.pipeline import TextToImage
 from galip.generation.prompts import clean_caption
 from galip.latent.mixing import default_fine_from, per_stage
-from galip.latent.pipelines import Drawing, check_vector, embed, sizes
-
-Array = NDArray[np.float32]
+from galip.utils.arrays import FloatArray
+from galip.utils.untrusted import MAX_YAML_BYTES, parse_json, parse_yaml
 
 Keep = Literal["style", "caption"]
-"""What stays the same on a walk: the noise, which holds pose, layout and style, or the caption."""
+"""What stays the same on a walk: the noise, which holds pose, layout and style, or the prompt ("caption")."""
 
-MOST = 10_000
+MAX_KEYFRAMES = 10_000
 """More keyframes than this in one file are taken for another kind of file."""
 
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A picture named by what draws it.
+    """An image named by its prompt and seed.
 
     Attributes:
-        prompt: its caption.
+        prompt: what it shows.
         seed: its seed.
-        fine: another caption for the fine up-blocks (see `galip.latent.mixing`); None: the same for all.
+        fine: another prompt for the fine up-blocks (see `galip.latent.mixing`); None: the same for all.
     """
 
     prompt: str
@@ -48,7 +47,7 @@ class Keyframe:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A picture given by its place in the space, for example an inverted one.
+    """An image given by its place in the space, for example an inverted one.
 
     Attributes:
         z: noise [z_dim].
@@ -56,8 +55,8 @@ class Point:
         name: what is told of it.
     """
 
-    z: Array
-    e: Array
+    z: FloatArray
+    e: FloatArray
     name: str = "a point"
 
     def __str__(self) -> str:
@@ -73,32 +72,33 @@ class Places:
         e: float32 [K, cond_dim], or [K, num_stages, cond_dim] where one of them is mixed.
     """
 
-    z: Array
-    e: Array
+    z: FloatArray
+    e: FloatArray
 
     def __len__(self) -> int:
         return len(self.z)
 
 
-def pair_up(captions: Sequence[str], seeds: Sequence[int]) -> list[Keyframe]:
-    """Keyframes of captions and seeds: pairs of them, or one caption for all seeds, or one seed for all captions.
+@renamed_arguments(captions="prompts")
+def pair_up(prompts: Sequence[str], seeds: Sequence[int]) -> list[Keyframe]:
+    """Keyframes of prompts and seeds: pairs of them, or one prompt for all seeds, or one seed for all prompts.
 
     Raises:
-        InputError: there are several of both, and not as many; or a caption or a seed cannot be used.
+        InputError: there are several of both, and not as many; or a prompt or a seed cannot be used.
     """
-    words, numbers = [clean_caption(caption) for caption in captions], [check_seed(seed) for seed in seeds]
+    words, numbers = [clean_caption(prompt) for prompt in prompts], [check_seed(seed) for seed in seeds]
     if not words or not numbers or (len(words) != len(numbers) and 1 not in (len(words), len(numbers))):
         raise InputError(
-            f"{len(words)} captions and {len(numbers)} seeds: give as many of both, or one of one of them, which then "
+            f"{len(words)} prompts and {len(numbers)} seeds: give as many of both, or one of one of them, which then "
             "stays the same"
         )
     count = max(len(words), len(numbers))
     words, numbers = (words * count)[:count], (numbers * count)[:count]
-    return [Keyframe(caption, seed) for caption, seed in zip(words, numbers, strict=True)]
+    return [Keyframe(prompt, seed) for prompt, seed in zip(words, numbers, strict=True)]
 
 
 def kept(keyframes: Sequence[Keyframe], keep: Keep | None) -> list[Keyframe]:
-    """The keyframes with the first one's noise ("style") or captions ("caption") for all; None: as they are.
+    """The keyframes with the first one's noise ("style") or prompt ("caption") for all; None: as they are.
 
     Raises:
         InputError: there is no such `keep`.
@@ -116,7 +116,7 @@ def kept(keyframes: Sequence[Keyframe], keep: Keep | None) -> list[Keyframe]:
 def read_keyframes(file: Path, seed: int = 0) -> list[Keyframe]:
     """Read keyframes from a YAML or JSON file.
 
-    The file holds a list, or a mapping with the list under `keyframes`. Each entry is a caption, or a mapping with
+    The file holds a list, or a mapping with the list under `keyframes`. Each entry is a prompt, or a mapping with
     `prompt`, `seed` and `fine`; of these, what is left out stays as it was in the entry before, and `fine: null` ends
     the mixing.
 
@@ -130,7 +130,7 @@ def read_keyframes(file: Path, seed: int = 0) -> list[Keyframe]:
         seed: of the first entries, as long as none is named.
 
     Raises:
-        InputError: it is no such file; the message names the entry.
+        InputError: it is not such a file; the message names the entry.
         OSError: it cannot be read.
     """
     entries = _entries(file)
@@ -143,13 +143,13 @@ def read_keyframes(file: Path, seed: int = 0) -> list[Keyframe]:
     return keyframes
 
 
-def locate(pipe: Drawing, keyframes: Sequence[Keyframe | Point]) -> Places:
-    """Noise and sentence vectors of keyframes. Each different caption is encoded once, and by itself.
+def locate(pipe: TextToImage, keyframes: Sequence[Keyframe | Point]) -> Places:
+    """Noise and sentence vectors of keyframes. Each different prompt is encoded once, and by itself.
 
     Raises:
-        InputError: one of them is no keyframe, or does not fit the pipeline's model.
+        InputError: one of them is not a keyframe, or does not fit the pipeline's model.
     """
-    size = sizes(pipe)
+    size = pipe.sizes
     for number, keyframe in enumerate(keyframes):
         if not isinstance(keyframe, Keyframe | Point):
             raise InputError(
@@ -157,8 +157,8 @@ def locate(pipe: Drawing, keyframes: Sequence[Keyframe | Point]) -> Places:
             )
     named = [keyframe for keyframe in keyframes if isinstance(keyframe, Keyframe)]
     texts = list(dict.fromkeys(text for frame in named for text in (frame.prompt, frame.fine) if text is not None))
-    # In a batch of captions a vector is rounded differently, and the picture would not be quite the caption's own.
-    vectors = {text: embed(pipe, text)[0] for text in texts}
+    # In a batch of prompts a vector is rounded differently, and the image would not be quite the prompt's own.
+    vectors = {text: pipe.embed(text)[0] for text in texts}
     zs, es = [], []
     for number, keyframe in enumerate(keyframes):
         if isinstance(keyframe, Keyframe):
@@ -176,22 +176,20 @@ def locate(pipe: Drawing, keyframes: Sequence[Keyframe | Point]) -> Places:
 
 
 def _entries(file: Path) -> list[Any]:
-    text = file.read_bytes()
     try:
-        content = json.loads(text) if file.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:  # also bytes that are no text
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{file}: it is neither YAML nor JSON ({reason}); see docs/control.md for an example"
-        ) from None
+        with file.open("rb") as opened:
+            text = opened.read(MAX_YAML_BYTES + 1).decode("utf-8-sig")
+        content = parse_json(text) if file.suffix.lower() == ".json" else parse_yaml(text)
+    except ValueError as error:  # bytes that are not text, too
+        raise InputError(f"{file}: it is neither YAML nor JSON ({error}); see docs/control.md for an example") from None
     if isinstance(content, dict):
         if unknown := [name for name in content if name != "keyframes"]:
             raise InputError(f"{file}: {unknown[0]!r} is not known; a list of keyframes is needed, or keyframes: [...]")
         content = content.get("keyframes")
     if not isinstance(content, list) or not content:
-        raise InputError(f"{file}: it holds no list of keyframes; see docs/control.md for an example")
-    if len(content) > MOST:
-        raise InputError(f"{file}: it holds {len(content):,} keyframes, more than {MOST:,}")
+        raise InputError(f"{file}: it does not hold a list of keyframes; see docs/control.md for an example")
+    if len(content) > MAX_KEYFRAMES:
+        raise InputError(f"{file}: it holds {len(content):,} keyframes, more than {MAX_KEYFRAMES:,}")
     return content
 
 
@@ -199,7 +197,7 @@ def _keyframe(entry: Any, before: Keyframe | None, seed: int) -> Keyframe:
     if isinstance(entry, str):
         entry = {"prompt": entry}
     if not isinstance(entry, dict):
-        raise InputError(f"{entry!r} is neither a caption nor a mapping with prompt, seed and fine")
+        raise InputError(f"{entry!r} is neither a prompt nor a mapping with prompt, seed and fine")
     if unknown := [name for name in entry if name not in ("prompt", "seed", "fine")]:
         raise InputError(f"{unknown[0]!r} is not known; use prompt, seed and fine")
     if before is None:
@@ -209,5 +207,5 @@ def _keyframe(entry: Any, before: Keyframe | None, seed: int) -> Keyframe:
     prompt, number, fine = (entry.get(name, getattr(before, name)) for name in ("prompt", "seed", "fine"))
     for name, text in (("prompt", prompt), ("fine", fine)):
         if not isinstance(text, str) and not (name == "fine" and text is None):
-            raise InputError(f"{name} is {text!r}: a caption is a string; put it in quotes")
+            raise InputError(f"{name} is {text!r}: a prompt is a string; put it in quotes")
     return Keyframe(clean_caption(prompt), check_seed(number), None if fine is None else clean_caption(fine))

@@ -1,4 +1,4 @@
-"""Pictures that a person brings, as the generator would have drawn them: RGB, square, of its side."""
+"""Images that a person brings, as the generator would have made them: RGB, square, of its side."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SHOWN_AS = {"PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
 """Modes with transparency that a PNG cannot hold."""
 
 
-def as_target(picture: Image | str | Path, side: int, fit: Fit = "crop") -> Image:
-    """A picture of any size and mode as the generator's: EXIF rotation applied, white under transparency.
+def as_target(image: Image | str | Path, side: int, fit: Fit = "crop") -> Image:
+    """An image of any size and mode as the generator's: EXIF rotation applied, white under transparency.
 
     Args:
-        picture: an image, or a file.
+        image: an open one, or a file.
         side: of the result, in pixels.
-        fit: what becomes of a picture that is not square: "crop" keeps the square in its middle, as training does;
+        fit: what becomes of an image that is not square: "crop" keeps the square in its middle, as training does;
             "pad" keeps all of it, on white.
 
     Returns:
@@ -32,7 +32,7 @@ def as_target(picture: Image | str | Path, side: int, fit: Fit = "crop") -> Imag
 
     Raises:
         InputError: it is neither an image nor a file, or `fit` is unknown.
-        GalipError: the file cannot be read as a picture.
+        GalipError: the file cannot be read as an image.
     """
     from PIL import Image
 
@@ -41,17 +41,17 @@ def as_target(picture: Image | str | Path, side: int, fit: Fit = "crop") -> Imag
 
     if fit not in get_args(Fit):
         raise InputError(f"fit {fit!r}: use one of {', '.join(map(repr, get_args(Fit)))}")
-    if isinstance(picture, str | Path):
-        if not Path(picture).is_file():
-            raise InputError(f"{picture}: there is no such file; name a picture")
+    if isinstance(image, str | Path):
+        if not Path(image).is_file():
+            raise InputError(f"{image}: there is no such file; name an image")
         try:
-            rgb = decode_image(Path(picture), str(picture))
+            rgb = decode_image(Path(image), str(image))
         except BrokenRecordError as error:
-            raise GalipError(f"{picture}: {error.why.partition(';')[0]}; give a PNG, JPEG or WebP file") from error
-    elif isinstance(picture, Image.Image):
-        rgb = decode_image(_as_file(picture), "the picture")
+            raise GalipError(f"{image}: {error.why.partition(';')[0]}; give a PNG, JPEG or WebP file") from error
+    elif isinstance(image, Image.Image):
+        rgb = decode_image(_as_file(image), "the image")
     else:
-        raise InputError(f"the picture is a {type(picture).__name__}: give a PIL image or a file's name")
+        raise InputError(f"the image is a {type(image).__name__}: give a PIL image or a file's name")
     if fit == "pad" and rgb.width != rgb.height:
         longer = max(rgb.size)
         square = Image.new("RGB", (longer, longer), "white")
@@ -60,23 +60,21 @@ def as_target(picture: Image | str | Path, side: int, fit: Fit = "crop") -> Imag
     return resize_and_crop(rgb, side, side, (0.5, 0.5))
 
 
-def _as_file(picture: Image) -> Any:
-    """An image that is open already as a PNG in memory, so that there is one way from pictures to RGB."""
+def _as_file(image: Image) -> Any:
+    """An image that is open already as a PNG in memory, so that there is one way from images to RGB."""
     import numpy as np
     from PIL import Image
 
     buffer = io.BytesIO()
-    exif = picture.getexif()
-    kept = picture
-    if picture.mode == "I":  # what a 16-bit picture was opened as by older Pillows
-        kept = Image.fromarray(np.clip(np.asarray(picture), 0, 2**16 - 1).astype(np.uint16))
-    elif picture.mode not in _PNG_MODES:
+    exif = image.getexif()
+    kept = image
+    if image.mode == "I":  # what a 16-bit image was opened as by older Pillows
+        kept = Image.fromarray(np.clip(np.asarray(image), 0, 2**16 - 1).astype(np.uint16))
+    elif image.mode not in _PNG_MODES:
         try:
-            kept = picture.convert(_SHOWN_AS.get(picture.mode, "RGB"))
+            kept = image.convert(_SHOWN_AS.get(image.mode, "RGB"))
         except (ValueError, KeyError) as error:
-            raise InputError(
-                f"the picture is of mode {picture.mode}, which has no one way to RGB; convert it"
-            ) from error
+            raise InputError(f"the image is of mode {image.mode}, which has no one way to RGB; convert it") from error
     kept.save(buffer, "PNG", exif=exif, compress_level=0)
     buffer.seek(0)
     return buffer

@@ -30,16 +30,26 @@ def read_json_object(file: Path, remedy: str) -> dict[str, Any]:
     try:
         if file.stat().st_size > MAX_JSON_BYTES:
             raise ValueError(f"it is larger than {MAX_JSON_BYTES >> 20} MB")
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = parse_json(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise GalipError(f"{file}: it is missing; {remedy}") from None
-    except RecursionError:
-        raise GalipError(f"{file}: it cannot be read (its values are nested too deep); {remedy}") from None
     except (OSError, ValueError) as error:
         raise GalipError(f"{file}: it cannot be read ({error}); {remedy}") from error
     if not isinstance(content, dict):
         raise GalipError(f"{file}: it does not hold a JSON object; {remedy}")
     return content
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its values are nested too deep") from None
 
 
 def parse_yaml(text: str) -> Any:

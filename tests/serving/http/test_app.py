@@ -20,7 +20,7 @@ from serving.local_service import LocalService, serving
 
 import galip
 from galip.generation.noise import noise
-from galip.latent import Keyframe, blend_noise, blend_sentences, draw, embed, walk
+from galip.latent import Keyframe, blend_noise, blend_sentences, walk
 from galip.utils import image_io
 
 HEART = "a red heart"
@@ -230,8 +230,8 @@ def test_a_point_is_the_image_and_a_blend_is_controls(service: LocalService, pip
     assert same(one, pipe([HEART], seed=3).images[0])
     both = service.client.post("/app/draw", json={"points": points, "truncation": 0.7}).content
     z = blend_noise(noise([3, 8], tiny.Z_DIM), [3, 1])[None]
-    e = blend_sentences(embed(pipe, [HEART, "a blue car"]), [3, 1])[None]
-    assert same(both, draw(pipe, z, e, truncation=0.7)[0])
+    e = blend_sentences(pipe.embed([HEART, "a blue car"]), [3, 1])[None]
+    assert same(both, pipe.generate(z, e, truncation=0.7)[0])
     assert not same(one, both)
 
 
