@@ -174,8 +174,8 @@ def random_batch(networks: Networks, size: int, number: int, rank: int = 0, worl
 
 def run_config(batch: int, device: str = "cpu") -> TrainConfig:
     """A run with the paper's constants and this batch."""
-    run = {"images": batch, "batch": batch, "device": device}
-    return TrainConfig.model_validate({"name": "benchmark", "data": {"source": "."}, "run": run})
+    sections = {"schedule": {"images": batch, "batch": batch}, "performance": {"device": device}}
+    return TrainConfig.model_validate({"name": "benchmark", "data": {"source": "."}, **sections})
 
 
 def our_step(networks: Networks, batch: int, distributed: Distributed) -> GANStep:

@@ -1,6 +1,6 @@
-"""What `run.cuda_graph` is worth: pictures a second of the trainer's step, plain and recorded, on a GPU.
+"""What `performance.cuda_graph` is worth: images a second of the trainer's step, plain and recorded, on a GPU.
 
-    python benchmarks/recorded_step.py configs/emoji.yaml run.batch=64 run.precision=bf16 data.workers=12
+    python benchmarks/recorded_step.py emoji schedule.batch=64 performance.precision=bf16 data.workers=12
 
 Both in one process, first the plain one: the step alone, on batches that are there already, and with the loader. Give
 the configuration's data and CLIP as for `galip train`; nothing is written.
@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 from common import table
 
-from galip.training.config import load_config
+from galip.training.config_file import load_config
 from galip.training.loop import Trainer
+from galip.training.run import open_run
 
 WARM_UP = 8
 BATCHES = 4
@@ -25,27 +26,28 @@ BATCHES = 4
 
 def rates(trainer: Trainer, steps: int) -> tuple[float, float]:
     """Pictures a second of the step alone and with the loader; every step waits for its numbers, as a run does."""
-    batch, sentences = trainer.config.run.batch, trainer.sentences()
-    stream = iter(trainer.loader())
-    held = [(one, sentences(one.captions)) for one in islice(stream, BATCHES)]
+    state, data = trainer.state, trainer.data
+    batch, vectors = trainer.config.schedule.batch, data.caption_vectors(state.networks)
+    stream = iter(data.loader(state.step.sample_rng, state.seen))
+    held = [(one, vectors(one.captions)) for one in islice(stream, BATCHES)]
     for number in range(WARM_UP):
-        trainer.take_step(*held[number % BATCHES])
+        state.take_step(*held[number % BATCHES])
     begun = time.perf_counter()
     for number in range(steps):
-        trainer.take_step(*held[number % BATCHES])
+        state.take_step(*held[number % BATCHES])
     alone = time.perf_counter() - begun
     for _ in range(2 * trainer.config.data.workers + 1):  # what the workers had made ready meanwhile
         next(stream)
     begun = time.perf_counter()
     for one in islice(stream, steps):
-        trainer.take_step(one, sentences(one.captions))
+        state.take_step(one, vectors(one.captions))
     return steps * batch / alone, steps * batch / (time.perf_counter() - begun)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path)
+    parser.add_argument("config", help="a named configuration, or a YAML file")
     parser.add_argument("overrides", nargs="*", help="section.field=value")
     parser.add_argument("--steps", type=int, default=40)
     options = parser.parse_args()
@@ -54,8 +56,8 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     found = {}
     for recorded in ("false", "true"):
-        config = load_config(options.config, [*options.overrides, f"run.cuda_graph={recorded}"])
-        found[recorded] = rates(Trainer(config, Path("out/recorded-step")), options.steps)
+        config = load_config(options.config, [*options.overrides, f"performance.cuda_graph={recorded}"])
+        found[recorded] = rates(open_run(config, Path("out/recorded-step")), options.steps)
     rows = [
         [name, f"{found['false'][i]:.0f}", f"{found['true'][i]:.0f}", f"{found['true'][i] / found['false'][i]:.1f}"]
         for i, name in enumerate(("step alone", "with the loader"))

@@ -22,14 +22,14 @@ from galip.training.step import GANStep, prepare_models
 from galip.training.text_vectors import CaptionVectors
 from galip.utils.provenance import machine
 
-OPTIONS: dict[str, dict[str, float]] = {
+OPTIONS: dict[str, dict[str, dict[str, float]]] = {
     "none": {},
-    "shift": {"shift": 0.125},
-    "colour": {"colour": 1.0},
-    "cutout": {"cutout": 0.5},
-    "r1": {"r1": 1.0},
-    "second CLIP": {"similarity_second": 1.0},
-    "paired": {"paired": 1.0},
+    "shift": {"augmentation": {"shift": 0.125}},
+    "colour": {"augmentation": {"colour": 1.0}},
+    "cutout": {"augmentation": {"cutout": 0.5}},
+    "r1": {"loss": {"r1": 1.0}},
+    "second CLIP": {"loss": {"similarity_second": 1.0}},
+    "paired": {"loss": {"paired": 1.0}},
 }
 
 
@@ -51,7 +51,8 @@ def main() -> None:
             other = random_networks(given.preset, seed=1)
             own.second = SecondCLIP(other.clip_encoder, FrozenCLIPVision(other.vision.model, "standard"))
         prepare_models(own, distributed.device)
-        config = config.model_copy(update={"loss": config.loss.model_copy(update=changes)})
+        sections = {name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
+        config = config.model_copy(update=sections)
         steps[name] = (GANStep(own, config, distributed), CaptionVectors(own, None, distributed))
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(1 + given.steps):

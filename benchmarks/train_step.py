@@ -138,7 +138,7 @@ class Released:
 
     def __init__(self, networks: Networks, batch: int, steps: int, distributed: Distributed) -> None:
         self.networks, config = networks, run_config(batch)
-        self.seed = config.run.seed
+        self.seed = config.seed
         step = ReleasedStep(networks, config.loss, config.optimizer)
         self.rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in step.optimizers.items()}
         self.watch = Stopwatch()

@@ -22,6 +22,7 @@ from pictures import CURVE_PLOT, FAILURES
 from galip.models.discriminator import MateDiscriminator
 from galip.torch_backend.pipeline import GALIPPipeline
 from galip.training.checkpoint import find_checkpoint
+from galip.training.config_file import with_new_names
 from galip.training.export import export_checkpoint
 
 ASSET = HERE.parents[1] / "src" / "galip" / "assets" / "emoji-64"
@@ -77,7 +78,7 @@ def export(run: Path, out: Path, truncation: float = 1.0) -> None:
 
 def stage_of(training: dict[str, Any], hardware: str) -> dict[str, Any]:
     """What a stage of the training was, for the card."""
-    batch = training["config"]["run"]["batch"]
+    batch = with_new_names(training["config"])[0]["schedule"]["batch"]
     return {"images": training["images"], "hours": training["hours"], "batch": batch, "hardware": hardware}
 
 
@@ -118,7 +119,7 @@ def share(estimate: dict[str, float]) -> str:
 
 def card_values(training: dict[str, Any], measured: dict[str, Any], report: dict[str, Any]) -> dict[str, object]:
     """What `card.md` leaves open, from `training.json`, the figures of `evaluate.py` and the data's report."""
-    clip, run, frechet = training["clip"], training["config"]["run"], measured["frechet"]
+    clip, frechet = training["clip"], measured["frechet"]
     values = {
         "images": f"{training['images']:,}",
         "course": "; then ".join(
@@ -126,7 +127,7 @@ def card_values(training: dict[str, Any], measured: dict[str, Any], report: dict
             for stage in training["stages"]
         ),
         "truncation": training["truncation"],
-        "seed": run["seed"],
+        "seed": with_new_names(training["config"])[0]["seed"],
         "pictures": f"{report['splits']['train']['records']:,}",
         "emoji": f"{report['notes']['emoji with a picture']:,}",
         "clip_steps": clip["step"],

@@ -129,6 +129,10 @@ NAMES: dict[str, dict[str, str]] = {
     "galip.data_prep.base": {"Source": "Listing"},
     "galip.data_prep.encoding": {"PictureOptions": "ImageOptions"},
     "galip.distributed": {"Processes": "Distributed"},
+    "galip.training.config": {
+        "load_config": "galip.training.config_file:load_config",
+        "parse_config": "galip.training.config_file:parse_config",
+    },
 }
 """Module (new name) -> {old name of something in it: new name, or "module:name" where it moved}."""
 

@@ -124,7 +124,7 @@ class Distributed:
             )
         plugin = getattr(state, "dynamo_plugin", None)
         if plugin is not None and str(getattr(plugin.backend, "value", plugin.backend)) != "NO":
-            raise InputError("accelerate is configured to compile; use run.compile=true instead, which spares D")
+            raise InputError("accelerate is configured to compile; use performance.compile=true instead, it spares D")
 
     def wait(self) -> None:
         """Return when every process has come here."""

@@ -26,7 +26,12 @@ from galip.training.text_vectors import CaptionVectors
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CAPTIONS = ["a red heart", "two sleepy birds in the rain", "kitten", "the cat of the heart"]
 CONFIG = TrainConfig.model_validate(
-    {"name": "tiny", "data": {"source": "."}, "run": {"images": 4, "batch": 4, "device": "cpu"}}
+    {
+        "name": "tiny",
+        "data": {"source": "."},
+        "schedule": {"images": 4, "batch": 4},
+        "performance": {"device": "cpu"},
+    }
 )
 
 
@@ -70,7 +75,7 @@ class Pair:
         random = torch.Generator().manual_seed(number)
         images = torch.randint(256, (4, 3, 32, 32), generator=random, dtype=torch.uint8)
         batch = Batch(images, CAPTIONS, list(range(4 * number, 4 * number + 4)))
-        z = sample_noise(CONFIG.run.seed, batch.indices, tiny.Z_DIM)
+        z = sample_noise(CONFIG.seed, batch.indices, tiny.Z_DIM)
         return self.our_step(batch, self.sentences(CAPTIONS)).numbers(), self.their_step(images, CAPTIONS, z)
 
     def gradients(self, name: str) -> list[tuple[str, Tensor, Tensor]]:

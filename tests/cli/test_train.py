@@ -14,7 +14,7 @@ from training import toy
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A run of two steps on the toy data, with its tiny CLIP."""
-    settings = toy.config(toy.pictures(tmp_path / "data"), toy.clip(tmp_path / "clip"), images=8)
+    settings = toy.config(toy.pictures(tmp_path / "data"), toy.clip(tmp_path / "clip"), schedule={"images": 8})
     path = tmp_path / "toy.yaml"
     path.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     return path
@@ -22,12 +22,12 @@ def config(tmp_path: Path) -> Path:
 
 def test_train_then_resume_then_draw(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    first = run(capsys, "train", config, "run.seed=3", "--out", out)
+    first = run(capsys, "train", config, "seed=3", "--out", out)
     assert first.code == 0
     assert "seed: 3" in first.out and f"8 images seen; model: {out / 'model'}" in first.out
-    again = run(capsys, "train", config, "run.seed=3", "run.images=12", "-o", out, "--resume", "latest")
+    again = run(capsys, "train", config, "seed=3", "schedule.images=12", "-o", out, "--resume", "latest")
     assert again.code == 0
-    assert "differs from the checkpoint's configuration: run.images: 8 -> 12" in again.err
+    assert "differs from the checkpoint's configuration: schedule.images: 8 -> 12" in again.err
     drawn = run(capsys, "generate", "red heart", "--model", out / "model", "-o", tmp_path / "pictures", "--seed", "0")
     assert drawn.code == 0
     assert list((tmp_path / "pictures").glob("red-heart*.png"))
@@ -36,7 +36,7 @@ def test_train_then_resume_then_draw(config: Path, tmp_path: Path, capsys: pytes
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended = run(capsys, "train", config, "run.images=4000", "--out", tmp_path / "run", "--dry-run")
+    ended = run(capsys, "train", config, "schedule.images=4000", "--out", tmp_path / "run", "--dry-run")
     assert ended.code == 0
     assert "1,000 steps to 4,000 images" in ended.out and "images/s" in ended.out and "GiB" in ended.out
     assert not (tmp_path / "run").exists()
@@ -46,7 +46,7 @@ def test_a_broken_picture_is_named_and_the_run_goes_on(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     next((tmp_path / "data").glob("rain-0.png")).write_bytes(b"no picture")
-    ended = run(capsys, "train", config, "run.images=24", "data.max_broken=0.5", "--out", tmp_path / "run")
+    ended = run(capsys, "train", config, "schedule.images=24", "data.max_broken=0.5", "--out", tmp_path / "run")
     assert ended.code == 0
     assert ended.err.count("passed over") == 1 and "rain-0.png" in ended.err
     last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
@@ -56,12 +56,12 @@ def test_a_broken_picture_is_named_and_the_run_goes_on(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run.bacth=3"], "unknown field run.bacth; did you mean batch?"),
+        (["schedule.bacth=3"], "unknown field schedule.bacth; did you mean batch?"),
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--data", f"{'a long name with spaces ' * 6}: and a colon"], ": and a colon: no such folder"),
         (["model.clip=nowhere"], "nowhere: no CLIP could be loaded"),
         (["--resume", "latest"], "no checkpoint to resume from"),
-        (["run.device=gpu"], "run.device is 'gpu'"),
+        (["performance.device=gpu"], "performance.device is 'gpu'"),
     ],
 )
 def test_mistakes_are_one_clean_line(

@@ -13,7 +13,7 @@ import torch
 from training import toy
 
 import galip
-from galip.training.loop import Trainer
+from galip.training.run import open_run
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "emoji"
 
@@ -28,8 +28,10 @@ def export() -> ModuleType:
 
 
 def run_of(folder: Path, scratch: Path) -> Path:
-    config = toy.config(toy.pictures(scratch / "data"), toy.clip(scratch / "clip"), log_every=4, images=8)
-    Trainer(config, folder).fit()
+    config = toy.config(
+        toy.pictures(scratch / "data"), toy.clip(scratch / "clip"), logging={"every": 4}, schedule={"images": 8}
+    )
+    open_run(config, folder).fit()
     return folder
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from galip.training.augment import cut_out, random_augmentations, recolour, shift, shift_by_gather
-from galip.training.config import LossConfig
+from galip.training.config import AugmentationConfig
 
 
-def loss(**options: float) -> LossConfig:
-    return LossConfig.model_validate(options)
+def augmentation(**options: float) -> AugmentationConfig:
+    return AugmentationConfig.model_validate(options)
 
 
 def test_shift_moves_pixels_and_repeats_the_border() -> None:
@@ -56,12 +56,12 @@ def test_the_hole_is_where_it_should_be() -> None:
 
 def test_nothing_happens_unless_asked_for() -> None:
     pictures = torch.randn(3, 3, 8, 8)
-    for side in random_augmentations(loss(), 8, 0, [0, 1, 2]):
+    for side in random_augmentations(augmentation(), 8, 0, [0, 1, 2]):
         assert side(pictures) is pictures
 
 
 def test_each_sample_has_its_own_whatever_the_batch() -> None:
-    options = loss(shift=0.25, colour=1.0, cutout=0.5)
+    options = augmentation(shift=0.25, colour=1.0, cutout=0.5)
     pictures = torch.randn(4, 3, 8, 8)
     real, drawn = random_augmentations(options, 8, 5, [7, 8, 9, 10])
     whole = real(pictures)
@@ -72,7 +72,7 @@ def test_each_sample_has_its_own_whatever_the_batch() -> None:
 
 
 def test_gradients_come_through() -> None:
-    real, _ = random_augmentations(loss(shift=0.25, colour=1.0, cutout=0.25), 8, 1, [0, 1])
+    real, _ = random_augmentations(augmentation(shift=0.25, colour=1.0, cutout=0.25), 8, 1, [0, 1])
     pictures = torch.randn(2, 3, 8, 8, requires_grad=True)
     real(pictures).square().sum().backward()
     assert pictures.grad is not None and (pictures.grad != 0).float().mean() > 0.5

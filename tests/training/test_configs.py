@@ -16,8 +16,8 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVision
 
 from galip.models.presets import PRESETS
 from galip.training.checkpoint import list_checkpoints, load_checkpoint
-from galip.training.config import load_config
-from galip.training.loop import Trainer
+from galip.training.config_file import load_config
+from galip.training.run import open_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PAPERS = ("cub", "coco", "cc3m", "cc12m")
@@ -36,9 +36,11 @@ def test_the_papers_configurations_have_the_papers_values(name: str) -> None:
     loss, optimizer = config.loss, config.optimizer
     assert (loss.similarity, loss.penalty_k, loss.penalty_p, loss.penalty_form) == (4, 2, 6, "released")
     assert (optimizer.lr_generator, optimizer.lr_discriminator, optimizer.betas) == (1e-4, 4e-4, (0, 0.9))
-    assert config.run.batch == 8 * 64 and config.model.preset == "b32-224" and config.data.flip
-    stabilisers = (loss.r1, loss.shift, loss.colour, loss.cutout, loss.similarity_second, loss.paired, optimizer.warmup)
-    assert not any(stabilisers) and optimizer.decay == "none" and config.run.ema_ramp is None
+    assert config.schedule.batch == 8 * 64 and config.model.preset == "b32-224" and config.data.flip
+    augmentation, schedule = config.augmentation, config.schedule
+    stabilisers = (loss.r1, loss.similarity_second, loss.paired, schedule.warmup)
+    stabilisers += (augmentation.shift, augmentation.colour, augmentation.cutout)
+    assert not any(stabilisers) and schedule.decay == "none" and config.ema.ramp is None
 
 
 @pytest.fixture(scope="module")
@@ -83,16 +85,22 @@ def shards(folder: Path, layout: str) -> str:
 @pytest.mark.parametrize("name", PAPERS)
 def test_two_full_size_steps_then_a_resume(name: str, full_clip: Path, tmp_path: Path) -> None:
     source = shards(tmp_path / "shards", "txt" if name.startswith("cc") else "json")
-    changes = [f"data.source={source}", f"model.clip={full_clip}", "data.workers=0", "run.batch=2", "run.micro_batch=2"]
-    changes += ["run.precision=fp32", "run.device=cpu", "run.log_every=2", "evaluation.every=0"]
-    changes += ["evaluation.keep_best=''", "run.grid_every=1000"]
+    changes = [
+        f"data.source={source}",
+        f"model.clip={full_clip}",
+        "data.workers=0",
+        "schedule.batch=2",
+        "performance.micro_batch=2",
+    ]
+    changes += ["performance.precision=fp32", "performance.device=cpu", "logging.every=2", "evaluation.every=0"]
+    changes += ["evaluation.keep_best=''", "logging.grid_every=1000"]
     config = CONFIGS / f"{name}.yaml"
-    Trainer(load_config(config, [*changes, "run.images=4"]), tmp_path / "run").fit()
-    resumed = Trainer(load_config(config, [*changes, "run.images=6"]), tmp_path / "run", resume="latest")
-    assert resumed.seen == 4
+    open_run(load_config(config, [*changes, "schedule.images=4"]), tmp_path / "run").fit()
+    resumed = open_run(load_config(config, [*changes, "schedule.images=6"]), tmp_path / "run", resume="latest")
+    assert resumed.state.seen == 4
     resumed.fit()
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["images"] for row in rows] == [2, 4, 6]
     assert all(np.isfinite(row["loss_d"]) and np.isfinite(row["loss_g"]) for row in rows)
-    about, _ = load_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[-1])
-    assert about["images"] == 6
+    info, _ = load_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[-1])
+    assert info.images == 6

@@ -19,9 +19,9 @@ from training import toy
 from galip.distributed import Distributed
 from galip.errors import InputError
 from galip.training.checkpoint import find_checkpoint, forget_beyond, list_checkpoints
-from galip.training.config import load_config
-from galip.training.evaluating import RunScores
-from galip.training.loop import Trainer
+from galip.training.config_file import load_config
+from galip.training.evaluating import QuickScores
+from galip.training.run import open_run
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "galip"]
 ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
@@ -30,7 +30,7 @@ ACCELERATE += ["--main_process_port", "0", "-m", "galip"]
 
 @pytest.fixture(scope="module")
 def config(toy_data: Path, toy_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = toy.config(toy_data, toy_clip, images=32, batch=4, checkpoint_every=4, keep=20)
+    settings = toy.config(toy_data, toy_clip, schedule={"images": 32, "batch": 4}, checkpoints={"every": 4, "keep": 20})
     path = tmp_path_factory.mktemp("config") / "toy.yaml"
     path.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     return path
@@ -98,20 +98,20 @@ def test_two_processes_equal_one_with_the_same_global_batch(config: Path, two: P
 
 
 def test_two_processes_in_micro_batches_equal_them_too(config: Path, two: Path, tmp_path: Path) -> None:
-    launch(TORCHRUN, config, tmp_path / "run", "run.micro_batch=1", "run.images=12", "evaluation.every=12")
+    launch(TORCHRUN, config, tmp_path / "run", "performance.micro_batch=1", "schedule.images=12", "evaluation.every=12")
     for a, b in zip(log(tmp_path / "run")[:3], log(two)[:3], strict=True):
         assert {k: v for k, v in a.items() if k != "images_per_second"} == pytest.approx(
             {k: v for k, v in b.items() if k != "images_per_second"}, rel=1e-4, abs=1e-4
         )
     scores = log(tmp_path / "run")[3]
-    one = Trainer(load_config(config, ["evaluation.every=12"]), tmp_path / "run", resume="latest")
-    again = RunScores(one.networks, one._evaluated, one.processes)(one.average)
+    one = open_run(load_config(config, ["evaluation.every=12"]), tmp_path / "run", resume="latest")
+    again = QuickScores(one.state.networks, one.data.captions(256), one.distributed)(one.state.average)
     assert {name: scores[name] for name in again} == pytest.approx(again, abs=1e-5)
 
 
 def test_killed_in_the_middle_two_processes_go_on_bit_for_bit(config: Path, two: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    running = start(TORCHRUN, config, out, "run.images=4000000")
+    running = start(TORCHRUN, config, out, "schedule.images=4000000")
     try:
         deadline = time.monotonic() + 200
         while len(list_checkpoints(out / "checkpoints")) < 4 and time.monotonic() < deadline:
@@ -131,7 +131,7 @@ def test_killed_in_the_middle_two_processes_go_on_bit_for_bit(config: Path, two:
 def test_accelerate_launches_it_and_a_checkpoint_changes_hands(config: Path, two: Path, tmp_path: Path) -> None:
     """Four steps by accelerate's launcher on two processes, the other four on one: equal but for the order of sums."""
     out = tmp_path / "run"
-    launch(ACCELERATE, config, out, "run.images=16")
+    launch(ACCELERATE, config, out, "schedule.images=16")
     launch(["-m", "galip"], config, out, "--resume", "latest")
     a, b = weights(two, 32), weights(out, 32)
     assert all(torch.equal(value, weights(two, 16)[key]) for key, value in weights(out, 16).items())
@@ -141,7 +141,7 @@ def test_accelerate_launches_it_and_a_checkpoint_changes_hands(config: Path, two
 
 def test_sigterm_to_the_launcher_ends_all_processes_with_a_checkpoint(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    running = start(TORCHRUN, config, out, "run.images=4000000")
+    running = start(TORCHRUN, config, out, "schedule.images=4000000")
     try:
         deadline = time.monotonic() + 200
         while not list_checkpoints(out / "checkpoints") and time.monotonic() < deadline:

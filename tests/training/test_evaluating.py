@@ -12,7 +12,7 @@ from galip.evaluation import read_result
 from galip.training.checkpoint import find_checkpoint, images_of
 from galip.training.config import EvaluationConfig
 from galip.training.evaluating import better
-from galip.training.loop import Trainer
+from galip.training.run import open_run
 
 
 def test_metrics_of_the_evaluation_choose_the_best_checkpoint(
@@ -23,13 +23,13 @@ def test_metrics_of_the_evaluation_choose_the_best_checkpoint(
         every=8,
         captions=4,
         metrics=("fd_clip", "clip_score_own", "prdc_clip"),
-        pictures=12,
+        images=12,
         weights={"clip": str(toy_clip)},
         keep_best="fd_clip",
     )
-    config = toy.config(toy_data, toy_clip, keep=1).model_copy(update={"evaluation": options})
+    config = toy.config(toy_data, toy_clip, checkpoints={"keep": 1}, evaluation=options.model_dump())
     run = tmp_path / "run"
-    Trainer(config, run).fit()
+    open_run(config, run).fit()
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     distances = {row["images"]: row["fd_clip"] for row in rows if "fd_clip" in row}
     assert sorted(distances) == [8, 16, 24]
@@ -45,9 +45,9 @@ def test_streamed_pictures_have_no_metrics_and_the_remedy_is_named(
 ) -> None:
     (tar,) = write_shards(tmp_path / "shards", [4])
     options = EvaluationConfig(every=8, metrics=("clip_score_own",), source=f"pipe:cat {tar}")
-    config = toy.config(toy_data, toy_clip).model_copy(update={"evaluation": options})
+    config = toy.config(toy_data, toy_clip, evaluation=options.model_dump())
     with pytest.raises(InputError, match=r"evaluation\.source pipe:.*streamed shards have no order"):
-        Trainer(config, tmp_path / "run")
+        open_run(config, tmp_path / "run")
 
 
 def test_a_distance_is_better_when_it_is_smaller() -> None:

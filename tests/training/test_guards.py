@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from galip.training.config import GuardConfig
-from galip.training.guards import CollapseWatch, broken_terms
+from galip.training.guards import CollapseWatch, NotFiniteError, check_finite
 
 SOUND = {"diversity": 0.8, "similarity": 0.5, "score_real": 1.0, "score_fake": -1.0}
 
@@ -15,7 +15,9 @@ def watch(**options: object) -> CollapseWatch:
 
 
 def test_broken_terms_are_named() -> None:
-    assert broken_terms({"a": 1.0, "b": float("nan"), "c": float("inf")}) == ["b", "c"]
+    check_finite({"a": 1.0})
+    with pytest.raises(NotFiniteError, match="^b, c became nan$"):
+        check_finite({"a": 1.0, "b": float("nan"), "c": float("inf")})
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,14 @@ from training import toy
 
 from galip.training.augment import random_shifts
 from galip.training.config import TrainConfig
-from galip.training.loop import Trainer
 from galip.training.rng import RandomInputs, SampleRNG, sample_noise
+from galip.training.run import open_run
 
-LOSS = {"paired": 1.0, "shift": 0.25, "colour": 0.5, "cutout": 0.25}
+SECTIONS = {"loss": {"paired": 1.0}, "augmentation": {"shift": 0.25, "colour": 0.5, "cutout": 0.25}}
 
 
-def configured(toy_data: Path, toy_clip: Path, **run: object) -> TrainConfig:
-    config = toy.config(toy_data, toy_clip, **run)
-    return config.model_copy(update={"loss": config.loss.model_copy(update=LOSS)})
+def configured(toy_data: Path, toy_clip: Path, **sections: object) -> TrainConfig:
+    return toy.config(toy_data, toy_clip, **SECTIONS, **sections)
 
 
 def same(a: RandomInputs, b: RandomInputs) -> bool:
@@ -48,15 +47,15 @@ def test_another_process_gets_the_same(toy_data: Path, toy_clip: Path) -> None:
 
 @pytest.mark.parametrize("micro", [None, 2])
 def test_a_step_does_not_mind_who_asked(toy_data: Path, toy_clip: Path, tmp_path: Path, micro: int | None) -> None:
-    config = configured(toy_data, toy_clip, micro_batch=micro)
+    config = configured(toy_data, toy_clip, performance={"micro_batch": micro})
     rows = []
     for brought in (True, False):
-        trainer = Trainer(config, tmp_path)
-        sentences, taken = trainer.sentences(), []
-        for batch in islice(trainer.loader(), 2):
+        trainer = open_run(config, tmp_path)
+        vectors, taken = toy.caption_vectors(trainer), []
+        for batch in islice(toy.batches(trainer), 2):
             assert isinstance(batch.extra, RandomInputs)
             given = batch if brought else replace(batch, extra=None)
-            taken.append(trainer.step(given, sentences(batch.captions)))
+            taken.append(trainer.state.step(given, vectors(batch.captions)))
         rows.append(taken)
     assert rows[0] == rows[1]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from galip.training.config import OptimizerConfig
+from galip.training.config import ScheduleConfig
 from galip.training.schedule import lr_multiplier
 
 
 def factors(*seen: int, **options: object) -> list[float]:
-    config = OptimizerConfig.model_validate(options)
-    return [lr_multiplier(config, images, 1000) for images in seen]
+    schedule = ScheduleConfig.model_validate({"images": 1000} | options)
+    return [lr_multiplier(schedule, images) for images in seen]
 
 
 def test_the_paper_keeps_its_rates() -> None:

@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+from diffusers.configuration_utils import ConfigMixin
 from models import tiny as parts
 from PIL import Image
 
+from galip.data.loader import Loader
 from galip.training.config import TrainConfig
+from galip.training.config_file import parse_config
+from galip.training.loop import Trainer
+from galip.training.text_vectors import CaptionVectors
 
 CAPTIONS = {"red heart": (220, 30, 30), "sleepy cat": (60, 60, 60), "rain": (40, 80, 220), "two birds": (240, 220, 60)}
 
 
 def pictures(folder: Path, copies: int = 3) -> Path:
-    """`copies` of each caption's picture, a plain square on white, as metadata.jsonl."""
+    """`copies` of each caption's image, a plain square on white, as metadata.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for caption, colour in CAPTIONS.items():
@@ -35,21 +40,48 @@ def clip(folder: Path) -> Path:
     return tiny.save(folder)
 
 
-def config(data: Path, clip_folder: Path, **run: Any) -> TrainConfig:
-    """Six steps of a batch of four on the toy data, unless `run` says otherwise."""
-    generator = parts.generator().config
-    discriminator = parts.discriminator().config
-    tree = {
+def config(data: Path, clip_folder: Path, **sections: Any) -> TrainConfig:
+    """Six steps of a batch of four on the toy data; `sections` say what is otherwise."""
+    tree: dict[str, Any] = {
         "name": "toy",
-        "model": {
-            "preset": "mini-64",
-            "clip": str(clip_folder),
-            "generator": {key: value for key, value in generator.items() if not key.startswith("_")},
-            "discriminator": {key: value for key, value in discriminator.items() if not key.startswith("_")},
-        },
+        "model": {"preset": "mini-64", "clip": str(clip_folder)},
+        "generator": _arguments(parts.generator()),
+        "discriminator": _arguments(parts.discriminator()),
         "data": {"source": str(data)},
-        "loss": {"shift": 0.07, "penalty_k": run.pop("penalty_k", 2.0), "similarity": run.pop("similarity", 4.0)},
-        "optimizer": run.pop("optimizer", {}),
-        "run": {"images": 24, "batch": 4, "device": "cpu", "log_every": 4, "threads": 1} | run,
+        "augmentation": {"shift": 0.07},
+        "schedule": {"images": 24, "batch": 4},
+        "logging": {"every": 4},
+        "performance": {"device": "cpu", "threads": 1},
     }
-    return TrainConfig.model_validate(tree)
+    for name, values in sections.items():
+        tree[name] = {**tree.get(name, {}), **values} if isinstance(values, dict) else values
+    return parse_config(tree, "toy")
+
+
+def change(config: TrainConfig, **sections: Any) -> TrainConfig:
+    """The same run with other values in some sections."""
+    tree = config.model_dump(mode="json")
+    for name, values in sections.items():
+        tree[name] = {**tree[name], **values} if isinstance(values, dict) else values
+    return parse_config(tree, "toy")
+
+
+def trained_on_from(config: TrainConfig, model: Path) -> TrainConfig:
+    """The same run, started from a model folder: sizes and CLIP are the model's."""
+    tree = config.model_dump(mode="json") | {"generator": {}, "discriminator": {}}
+    tree["model"] |= {"start_from": str(model), "clip": ""}
+    return parse_config(tree, "toy")
+
+
+def batches(trainer: Trainer) -> Loader:
+    """The batches of a run from its first."""
+    return trainer.data.loader(trainer.state.step.sample_rng, 0)
+
+
+def caption_vectors(trainer: Trainer, cached: bool = True) -> CaptionVectors:
+    """The vectors of a run's captions."""
+    return trainer.data.caption_vectors(trainer.state.networks, cached)
+
+
+def _arguments(network: ConfigMixin) -> dict[str, Any]:
+    return {key: value for key, value in network.config.items() if not key.startswith("_")}

@@ -1,4 +1,4 @@
-"""`galip train`: one YAML file, overrides, a run folder."""
+"""`galip train`: a configuration, overrides, a run folder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from galip.utils.terminal import note, say
+from galip.utils.terminal import note, progress_bars, say
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file of the run, e.g. configs/emoji.yaml.")],
+    config: Annotated[str, typer.Argument(help="A named configuration (own, coco, ...), or the YAML file of a run.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="section.field=value, e.g. run.batch=16; wins over the file.")
+        list[str] | None, typer.Argument(help="section.field=value, e.g. schedule.batch=16; wins over the file.")
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="Captioned images (folder, shards, pattern); same as data.source=...")
@@ -25,6 +25,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print sizes, memory, steps and time from a few steps; write nothing.")
     ] = False,
+    allow_commands: Annotated[
+        bool, typer.Option("--allow-commands", help="Let the file name a source that is a command (pipe:...).")
+    ] = False,
 ) -> None:
     """Train a model on captioned images.
 
@@ -35,27 +38,28 @@ def train(
 
     import yaml
 
-    from galip.training.config import load_config
+    from galip.training.config_file import load_config
 
     extra = [*(overrides or ()), *([f"data.source={json.dumps(data)}"] if data else ())]
-    settings = load_config(config, extra)
-    folder = out or Path("runs") / settings.name
-    from galip.training.loop import Trainer
+    settings = load_config(config, extra, allow_commands)
+    from galip.training.run import open_run
 
-    trainer = Trainer(settings, folder, resume)
-    main = trainer.processes.is_main
-    if main:
-        for line in yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True).splitlines():
-            say(line)
-        for line in trainer.differences:
-            note(f"differs from the checkpoint's configuration: {line}")
-    if dry_run:
-        from galip.training.plan import plan
+    with progress_bars() as progress:
+        trainer = open_run(settings, out or Path("runs") / settings.name, resume, progress)
+        main = trainer.distributed.is_main
+        if main:
+            plain = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+            for line in plain.splitlines():
+                say(line)
+            for line in trainer.differences:
+                note(f"differs from the checkpoint's configuration: {line}")
+        if dry_run:
+            from galip.training.plan import plan
 
-        lines = plan(trainer).lines()
-        for line in lines if main else ():
-            say(line)
-        return
-    model = trainer.fit()
+            lines = plan(trainer).lines()
+            for line in lines if main else ():
+                say(line)
+            return
+        model = trainer.fit()
     if main:
-        say(f"{trainer.seen:,} images seen; model: {model}")
+        say(f"{trainer.state.seen:,} images seen; model: {model}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galip.data.rng import Stream, sample_rng
-from galip.training.config import LossConfig
+from galip.training.config import AugmentationConfig
 from galip.training.tensors import Bundle
 
 _GREY = 0.0
@@ -45,24 +45,24 @@ class Augmentation(Bundle):
 
 
 def random_augmentations(
-    loss: LossConfig, size: int, run_seed: int, indices: list[int]
+    options: AugmentationConfig, size: int, run_seed: int, indices: list[int]
 ) -> tuple[Augmentation, Augmentation]:
     """The augmentation of the real and of the drawn pictures of samples `indices`, on the CPU.
 
     Args:
-        loss: the run's `loss` section.
+        options: the run's `augmentation` section.
         size: side of the pictures in pixels.
         run_seed: the run's seed.
         indices: sample numbers.
     """
-    largest, hole = round(loss.shift * size), round(loss.cutout * size)
+    largest, hole = round(options.shift * size), round(options.cutout * size)
     nothing: tuple[None, None] = (None, None)
     shifts = torch.from_numpy(random_shifts(run_seed, indices, largest)) if largest else nothing
     colours: Tensor | tuple[None, None] = nothing
-    if loss.colour:
+    if options.colour:
         drawn = np.stack([sample_rng(run_seed, index, Stream.COLOUR).random((2, 3)) for index in indices], axis=1)
         middle, reach = np.array([0.0, 1.0, 1.0]), np.array([0.5, 1.0, 0.5])
-        colours = torch.from_numpy((middle + loss.colour * reach * (2 * drawn - 1)).astype(np.float32))
+        colours = torch.from_numpy((middle + options.colour * reach * (2 * drawn - 1)).astype(np.float32))
     corners: Tensor | tuple[None, None] = nothing
     if hole:
         placed = [

@@ -31,12 +31,12 @@ def per_rank_batch_size(batch: int, micro_batch: int | None, world: int) -> int:
     """
     if batch % world:
         raise InputError(
-            f"run.batch is {batch}, which {world} processes cannot share evenly; use a multiple of {world}"
+            f"schedule.batch is {batch}, which {world} processes cannot share evenly; use a multiple of {world}"
         )
     share = batch // world
     if micro_batch and micro_batch < share and share % micro_batch:
         raise InputError(
-            f"run.micro_batch is {micro_batch}, but each process's share of the batch is {share}; "
+            f"performance.micro_batch is {micro_batch}, but each process's share of the batch is {share}; "
             f"use a divisor of {share}"
         )
     return share

@@ -1,35 +1,68 @@
 """Training checkpoints: one folder with everything needed to go on bit for bit, never half-written.
 
 images-000010000/
-    state.json                 images seen, version, configuration, scores, SHA-256 of every other file
+    state.json                 images seen, version, configuration, scores
     generator.safetensors      weights of G, of its average and of D (with the assessor), in fp32
     ema.safetensors
     discriminator.safetensors
     optimizers.pt              both optimisers, loss scalers, random states of every process (weights_only=True)
+    SHA256SUMS                 of all the others, as `sha256sum --check` reads them
 best.json                      which of the folders has the best score
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from galip.errors import GalipError, InputError
+from galip.utils.atomic import atomic_folder, clear_folder, unfinished_name, write_json
 
-STATE, OPTIMIZERS, BEST = "state.json", "optimizers.pt", "best.json"
-FORMAT = 2
+STATE, OPTIMIZERS, SUMS, BEST = "state.json", "optimizers.pt", "SHA256SUMS", "best.json"
+FORMAT = 3
 _NAME = re.compile(r"images-(\d+)")
+
+
+class CheckpointInfo(BaseModel):
+    """What `state.json` says of a checkpoint.
+
+    Attributes:
+        format: 3; 2 in version 0.1, which had the other files' hashes in `sha256` and none of `state.json`.
+        images: images seen.
+        version: of galip.
+        config: the run's configuration as plain values.
+        data: hash of what the data is.
+        scores: of the latest evaluation.
+        averages: sums since the last log row.
+        guard: what the collapse guard knows.
+        lr_scale: what it has multiplied the learning rates with; version 0.1 has it as `lowered` in `guard`.
+        text_scale: a T5's factor, where one conditions.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[2, 3] = 3
+    images: int = Field(ge=0)
+    version: str
+    config: dict[str, Any]
+    data: str
+    scores: dict[str, float] = {}
+    averages: dict[str, Any] = {}
+    guard: dict[str, Any] = {}
+    lr_scale: float | None = Field(None, gt=0)
+    text_scale: float | None = None
+    sha256: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -45,17 +78,19 @@ class Keep:
     every: int = 0
 
 
+# ---- writing
+
+
 def save_checkpoint(
-    folder: Path, images: int, networks: dict[str, nn.Module], states: dict[str, Any], about: dict[str, Any], keep: Keep
+    folder: Path, info: CheckpointInfo, networks: dict[str, nn.Module], states: dict[str, Any], keep: Keep
 ) -> Path:
-    """Write `folder/images-<images>` under a temporary name, read it back, rename it, and remove what `keep` lets go.
+    """Write `folder/images-<images>` whole, read back before it gets its name, and remove what `keep` lets go.
 
     Args:
         folder: the run's checkpoint folder.
-        images: images seen.
+        info: for `state.json`.
         networks: by file name ("generator", "ema", "discriminator").
         states: state dicts and random states for `optimizers.pt`.
-        about: plain values for `state.json`.
         keep: which checkpoints stay.
 
     Returns:
@@ -65,68 +100,32 @@ def save_checkpoint(
         GalipError: it cannot be written (no room, no right), or what was written reads back differently; earlier
             checkpoints are untouched.
     """
-    final = folder / f"images-{images:09d}"
-    unfinished = folder / f".unfinished-{final.name}-{os.getpid()}"
+    final = folder / f"images-{info.images:09d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _recover(folder)
-        for leftover in (*folder.glob(".unfinished-*"), *folder.glob(".removing-*")):
-            shutil.rmtree(leftover, ignore_errors=True)
-        unfinished.mkdir()
-        hashes = {}
-        for name, network in networks.items():
-            tensors = {key: tensor.detach().contiguous().cpu() for key, tensor in network.state_dict().items()}
-            content = save(tensors)
-            hashes[f"{name}.safetensors"] = hashlib.sha256(content).hexdigest()
-            (unfinished / f"{name}.safetensors").write_bytes(content)
-        buffer = io.BytesIO()
-        torch.save(states, buffer)
-        hashes[OPTIMIZERS] = hashlib.sha256(buffer.getvalue()).hexdigest()
-        (unfinished / OPTIMIZERS).write_bytes(buffer.getvalue())
-        state = json.dumps({"format": FORMAT, "images": images, **about, "sha256": hashes}, indent=1)
-        (unfinished / STATE).write_text(state + "\n", encoding="utf-8")
-        for path in unfinished.iterdir():
-            _flush(path)
-        if (wrong := damage(unfinished)) is not None:
-            raise GalipError(f"{wrong}: reads back otherwise than it was written; check the disk")
-        earlier = folder / f".replaced-{final.name}"
-        if final.exists():
-            final.rename(earlier)
-        unfinished.rename(final)
+        clear_folder(folder)
+        with atomic_folder(final) as unfinished:
+            for name, network in networks.items():
+                tensors = {key: tensor.detach().contiguous().cpu() for key, tensor in network.state_dict().items()}
+                save_file(tensors, unfinished / f"{name}.safetensors")
+            torch.save(states, unfinished / OPTIMIZERS)
+            state = info.model_dump(mode="json", exclude={"sha256"}, exclude_none=True)
+            (unfinished / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+            (unfinished / SUMS).write_bytes(_sums(unfinished))
+            for path in unfinished.iterdir():
+                _flush(path)
+            if (wrong := damage(unfinished)) is not None:
+                raise GalipError(f"{final / wrong.name}: reads back otherwise than it was written; check the disk")
         _flush(folder)
-        shutil.rmtree(earlier, ignore_errors=True)
     except OSError as error:
         raise GalipError(f"{final}: the checkpoint could not be written ({error.strerror}); free some room") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     _prune(folder, keep)
     return final
 
 
 def mark_best(checkpoint: Path, metric: str, value: float) -> None:
     """Note that `checkpoint` has the best score so far; it then stays whatever `Keep` says."""
-    unfinished = checkpoint.parent / f".{BEST}"
-    unfinished.write_text(json.dumps({"checkpoint": checkpoint.name, "metric": metric, "value": value}) + "\n")
-    os.replace(unfinished, checkpoint.parent / BEST)
-
-
-@dataclass(frozen=True)
-class Best:
-    """The checkpoint that has been marked as the best, and by which score."""
-
-    checkpoint: Path
-    metric: str
-    value: float
-
-
-def best_checkpoint(folder: Path) -> Best | None:
-    """The best checkpoint in a run's checkpoint folder, where one has been marked."""
-    try:
-        best = json.loads((folder / BEST).read_text(encoding="utf-8"))
-        found = Best(folder / str(best["checkpoint"]), str(best["metric"]), float(best["value"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if (found.checkpoint / STATE).exists() else None
+    write_json(checkpoint.parent / BEST, {"checkpoint": checkpoint.name, "metric": metric, "value": value}, indent=None)
 
 
 def forget_beyond(folder: Path, images: int) -> list[Path]:
@@ -142,16 +141,6 @@ def forget_beyond(folder: Path, images: int) -> list[Path]:
     for path in going:
         _remove(path)
     return going
-
-
-def _recover(folder: Path) -> None:
-    """Put a checkpoint back that was moved aside for one of the same name, if a kill kept that one from coming."""
-    for aside in folder.glob(".replaced-*"):
-        final = folder / aside.name.removeprefix(".replaced-")
-        if final.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.rename(final)
 
 
 def _prune(folder: Path, keep: Keep) -> None:
@@ -173,44 +162,83 @@ def _prune(folder: Path, keep: Keep) -> None:
 
 def _remove(checkpoint: Path) -> None:
     # Renamed first: a kill in the middle of the removal leaves nothing that looks like a checkpoint.
-    going = checkpoint.with_name(f".removing-{checkpoint.name}-{os.getpid()}")
+    going = unfinished_name(checkpoint)
     checkpoint.rename(going)
     shutil.rmtree(going, ignore_errors=True)
 
 
+# ---- reading
+
+
 def damage(checkpoint: Path) -> Path | None:
-    """The first file of a checkpoint that is missing or whose hash is wrong; None if it is sound."""
+    """The first file of a checkpoint that is missing or not what was written; None if it is sound."""
     try:
-        hashes = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError):
+        info = read_info(checkpoint)
+    except GalipError:
         return checkpoint / STATE
-    for name, expected in hashes.items():
-        path = checkpoint / name
-        if not path.exists() or _sha256(path) != expected:
+    if info.format == FORMAT:
+        return _differing(checkpoint)
+    for name, expected in info.sha256.items():
+        path = checkpoint / Path(name).name
+        if not path.is_file() or _sha256(path) != expected:
             return path
-    return None
+    return None if info.sha256 else checkpoint / STATE
+
+
+def _differing(checkpoint: Path) -> Path | None:
+    try:
+        written = (checkpoint / SUMS).read_bytes()
+        now = _sums(checkpoint)
+    except OSError:
+        return checkpoint / SUMS
+    if written == now:
+        return None
+    told = written.splitlines()
+    changed = [line for line in now.splitlines() if line not in told]
+    name = changed[0].partition(b"  ")[2].decode() if changed else SUMS
+    return checkpoint / name
+
+
+def _sums(checkpoint: Path) -> bytes:
+    """The exact content that `SHA256SUMS` must have."""
+    names = sorted(path.name for path in checkpoint.iterdir() if path.is_file() and path.name != SUMS)
+    return "".join(f"{_sha256(checkpoint / name)}  {name}\n" for name in names).encode()
+
+
+def read_info(checkpoint: Path) -> CheckpointInfo:
+    """What `state.json` says; whether the other files are sound is for `damage`.
+
+    Raises:
+        GalipError: it cannot be read, or is not that of a checkpoint that this version knows.
+    """
+    try:
+        content = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise GalipError(f"{checkpoint}: no checkpoint ({STATE} cannot be read); name a folder images-...") from error
+    if isinstance(content, dict) and "format" in content and content["format"] not in (2, FORMAT):
+        raise GalipError(
+            f"{checkpoint}: a checkpoint of galip {content.get('version')}, which this version cannot resume; "
+            "start anew with model.start_from=RUN/model"
+        )
+    try:
+        return CheckpointInfo.model_validate(content)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "the whole"
+        raise GalipError(f"{checkpoint / STATE}: damaged ({where}); resume from another checkpoint") from error
 
 
 def load_checkpoint(
     folder: Path, networks: dict[str, nn.Module] | None = None, device: torch.device | str = "cpu"
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[CheckpointInfo, dict[str, Any]]:
     """Read a checkpoint back, weights into `networks`.
 
     Returns:
-        (about, states): what `save_checkpoint` was given, `images` included in `about`.
+        The infos and the states that `save_checkpoint` was given.
 
     Raises:
         GalipError: a file is missing, damaged or does not fit the networks; it is named.
     """
-    try:
-        about = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GalipError(f"{folder}: no checkpoint ({STATE} cannot be read); name a folder images-...") from error
-    if about.get("format") != FORMAT:
-        raise GalipError(
-            f"{folder}: a checkpoint of galip {about.get('version')}, which this version cannot resume; "
-            "start anew with model.start_from=RUN/model"
-        )
+    info = read_info(folder)
     if (wrong := damage(folder)) is not None:
         raise GalipError(f"{wrong}: missing or damaged; resume from another checkpoint of this run")
     for name, network in (networks or {}).items():
@@ -223,7 +251,29 @@ def load_checkpoint(
                 f"configuration ({str(error).splitlines()[-1].strip()})"
             ) from error
     states = torch.load(folder / OPTIMIZERS, map_location=device, weights_only=True)
-    return about, states
+    return info, states
+
+
+# ---- finding
+
+
+@dataclass(frozen=True)
+class Best:
+    """The checkpoint that has been marked as the best, and by which score."""
+
+    checkpoint: Path
+    metric: str
+    value: float
+
+
+def best_checkpoint(folder: Path) -> Best | None:
+    """The best checkpoint in a run's checkpoint folder, where one has been marked."""
+    try:
+        best = json.loads((folder / BEST).read_text(encoding="utf-8"))
+        found = Best(folder / Path(best["checkpoint"]).name, str(best["metric"]), float(best["value"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if (found.checkpoint / STATE).exists() else None
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -245,26 +295,27 @@ def find_checkpoint(run: Path, wanted: str) -> Path:
     Raises:
         GalipError: there is none.
     """
-    _recover(run / "checkpoints")
+    clear_folder(run / "checkpoints")
     if wanted == "latest":
         found = list_checkpoints(run / "checkpoints")
         sound = next((path for path in reversed(found) if damage(path) is None), None)
         if sound is None:
-            state = "every checkpoint is damaged" if found else "no checkpoint to resume from"
-            raise GalipError(f"{run}: {state}; start without --resume")
+            if found:
+                raise GalipError(f"{run}: every checkpoint is damaged; start anew with another --out")
+            raise GalipError(f"{run}: no checkpoint to resume from; start without --resume")
         return sound
     if wanted == "best":
         best = best_checkpoint(run / "checkpoints")
         if best is None:
             raise GalipError(f"{run}: no best checkpoint is marked; set evaluation.keep_best, or resume from 'latest'")
         return best.checkpoint
-    for candidate in (Path(wanted), run / "checkpoints" / wanted):
+    for candidate in (Path(wanted).expanduser(), run / "checkpoints" / wanted):
         if (candidate / STATE).exists():
             return candidate
     raise GalipError(f"{wanted}: no checkpoint; give 'latest', 'best' or a folder images-... of the run")
 
 
-def place_to_start(out: Path, resume: str | None) -> Path | None:
+def starting_checkpoint(out: Path, resume: str | None) -> Path | None:
     """The checkpoint to go on from; None for a new run.
 
     Raises:
@@ -277,7 +328,7 @@ def place_to_start(out: Path, resume: str | None) -> Path | None:
     return None
 
 
-def sound_checkpoint(folder: Path, until: int) -> Path | None:
+def last_sound_checkpoint(folder: Path, until: int) -> Path | None:
     """The best checkpoint of at most `until` images, else the newest of those."""
     best = best_checkpoint(folder)
     if best and images_of(best.checkpoint) <= until:
@@ -286,14 +337,10 @@ def sound_checkpoint(folder: Path, until: int) -> Path | None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 

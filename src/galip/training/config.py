@@ -1,20 +1,15 @@
-"""The configuration of a training run: one typed tree, every field described where it is declared.
+"""The configuration of a training run: one typed tree, a section for each owner, every field described where declared.
 
-A YAML file holds it; `section.field=value` on the command line wins over the file; the resolved tree is saved with the
-run. A field that does not exist, or a value out of range, is one error that names it.
+`galip.training.config_file` reads it from a YAML file and the command line. The resolved tree is saved with the run.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from galip.errors import GalipError, InputError
+from galip._deprecated import renamed
 from galip.evaluation.metrics.registry import METRICS, numbers_of
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -26,14 +21,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def given(self) -> dict[str, Any]:
+        """The fields that are not None."""
+        return {name: value for name, value in self if value is not None}
+
 
 class ModelConfig(Section):
     """Which networks are trained, and through which CLIP they look."""
 
     preset: str = Field("b32-224", description="named sizes, see galip.models.presets")
     clip: str = Field("", description="CLIP: a folder or hub id; empty means the preset's usual one")
-    generator: dict[str, Any] = Field(default_factory=dict, description="MateGenerator arguments that differ")
-    discriminator: dict[str, Any] = Field(default_factory=dict, description="MateDiscriminator arguments that differ")
     start_from: str = Field("", description="model folder whose generator and discriminator are trained on")
     text: str = Field("", description="T5 (a folder or hub id) that conditions instead of CLIP's text encoder")
     text_scale: float | None = Field(
@@ -42,32 +39,62 @@ class ModelConfig(Section):
     second_clip: str = Field("", description="another CLIP, for loss.similarity_second and evaluation")
 
 
-class DataConfig(Section):
-    """The captioned pictures."""
+class GeneratorConfig(Section):
+    """Arguments of `MateGenerator`. None: the preset's, or those of the model that is trained on."""
 
-    source: str = Field(description="folder of captioned pictures, shard folder, or pattern of (remote) shards")
-    shorter_side: int | None = Field(
-        None, gt=0, le=1 << 14, description="shorter side before the crop; None: the picture size"
+    z_dim: int | None = Field(None, gt=0, description="length of the noise z ~ N(0, I)")
+    cond_dim: int | None = Field(None, gt=0, description="length of the sentence vector e")
+    vision_width: int | None = Field(None, gt=0, description="width of the CLIP-ViT")
+    grid: int | None = Field(None, gt=0, description="side of the CLIP-ViT's patch grid")
+    bridge_channels: int | None = Field(None, gt=0, description="channels of the Bridge-FP's coarse map")
+    bridge_hidden: int | None = Field(None, gt=0, description="channels in the middle of its residual blocks")
+    bridge_blocks: int | None = Field(None, ge=0, description="number of its residual blocks")
+    prompt_blocks: tuple[int, ...] | None = Field(None, description="transformer blocks that get a prompt token")
+    concept_scale: float | None = Field(None, description="weight of the visual concepts beside the bridge feature")
+    stem_channels: int | None = Field(None, gt=0, description="channels after the Image Generator's first convolution")
+    block_sizes: tuple[int, ...] | None = Field(None, description="side of each up-block's output; the last: image's")
+    block_channels: tuple[int, ...] | None = Field(None, description="channels of each up-block's output")
+    clip_input: Literal["standard", "released"] | None = Field(None, description="how images become CLIP's input")
+    bridge_input: Literal["noise", "condition"] | None = Field(
+        None, description="what the coarse map is made of: noise alone (the paper), or noise and sentence vector"
     )
-    flip: bool = Field(False, description="mirror half of the pictures, never where the caption says left or right")
+
+
+class DiscriminatorConfig(Section):
+    """Arguments of `MateDiscriminator`. None: the preset's, or those of the model that is trained on."""
+
+    vision_width: int | None = Field(None, gt=0, description="width of the CLIP-ViT")
+    grid: int | None = Field(None, gt=0, description="side of the CLIP-ViT's patch grid, at least 4")
+    tap_blocks: tuple[int, ...] | None = Field(None, description="transformer blocks after which features are tapped")
+    out_channels: int | None = Field(None, gt=0, description="channels of the gathered image features")
+    assessor_channels: int | None = Field(None, gt=0, description="channels inside the quality assessor")
+    cond_dim: int | None = Field(None, gt=0, description="length of the sentence vector")
+    dead_shortcuts: bool | None = Field(None, description="carry the released network's unused convolutions")
+
+
+class DataConfig(Section):
+    """The captioned images."""
+
+    source: str = Field(description="folder of captioned images, shard folder, or pattern of (remote) shards")
+    shorter_side: int | None = Field(
+        None, gt=0, le=1 << 14, description="shorter side before the crop; None: the image size"
+    )
+    flip: bool = Field(False, description="mirror half of the images, never where the caption says left or right")
     workers: int = Field(0, ge=0, description="loader processes; 0 reads in the training process")
-    cache_mb: int = Field(512, ge=0, description="memory for decoded pictures that need no resizing")
+    cache_mb: int = Field(512, ge=0, description="memory for decoded images that need no resizing")
     shuffle_buffer: int = Field(1000, ge=1, description="records held for shuffling; streamed shards only")
     channels: Literal[3, 4] = Field(3, description="3: RGB, transparent parts laid on white; 4: RGBA")
     weighted: bool = Field(False, description="draw records as often as the field weight in their JSON says")
-    max_broken: float = Field(
-        0.01,
-        ge=0,
-        le=1,
-        validation_alias=AliasChoices("max_broken", "most_broken"),
-        description="share of broken records that a run puts up with",
-    )
-    max_broken_shards: int = Field(
-        1,
-        ge=0,
-        validation_alias=AliasChoices("max_broken_shards", "most_broken_shards"),
-        description="broken shards that a run puts up with",
-    )
+    max_broken: float = Field(0.01, ge=0, le=1, description="share of broken records that a run puts up with")
+    max_broken_shards: int = Field(1, ge=0, description="broken shards that a run puts up with")
+
+
+class AugmentationConfig(Section):
+    """Differentiable augmentation of what CLIP and D see, real and generated images alike."""
+
+    shift: float = Field(0.0, ge=0, le=0.5, description="random translation, in parts of the side")
+    colour: float = Field(0.0, ge=0, le=1, description="random brightness, saturation and contrast; 1 is DiffAugment's")
+    cutout: float = Field(0.0, ge=0, lt=1, description="side of a grey square, in parts of the side")
 
 
 class LossConfig(Section):
@@ -81,21 +108,9 @@ class LossConfig(Section):
     paired: float = Field(
         0.0,
         ge=0,
-        description="weight of G's energy score: L1 to the caption's real picture, less L1 to another drawn one",
+        description="weight of G's energy score: L1 to the caption's real image, less L1 to another generated one",
     )
-    r1: float = Field(0.0, ge=0, description="gamma of R1 on the taps: gamma/2 |g_C|^2 of real pictures")
-    shift: float = Field(
-        0.0, ge=0, le=0.5, description="random translation, real and drawn alike, in parts of the side"
-    )
-    colour: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="random brightness, saturation and contrast, real and drawn alike; 1 is DiffAugment's",
-    )
-    cutout: float = Field(
-        0.0, ge=0, lt=1, description="side of a grey square, real and drawn alike, in parts of the side"
-    )
+    r1: float = Field(0.0, ge=0, description="gamma of R1 on the taps: gamma/2 |g_C|^2 of real images")
 
 
 class OptimizerConfig(Section):
@@ -104,57 +119,23 @@ class OptimizerConfig(Section):
     lr_generator: float = Field(1e-4, gt=0)
     lr_discriminator: float = Field(4e-4, gt=0)
     betas: tuple[float, float] = (0.0, 0.9)
+
+
+class ScheduleConfig(Section):
+    """How long, in which steps, at which learning rates. Everything is counted in images seen."""
+
+    images: int = Field(gt=0, description="train until so many images have been seen")
+    batch: int = Field(64, ge=2, description="images in one step, over all processes and micro-batches")
     warmup: int = Field(0, ge=0, description="images over which both rates rise from zero")
-    decay: Literal["none", "linear", "cosine"] = Field("none", description="fall of both rates until run.images")
+    decay: Literal["none", "linear", "cosine"] = Field("none", description="fall of both rates until schedule.images")
     decay_to: float = Field(0.0, ge=0, le=1, description="share of the rates that is left in the end")
 
 
-class RunConfig(Section):
-    """How long, how, and what is written when. Everything is counted in images seen."""
+class EMAConfig(Section):
+    """The exponential moving average of the generator's weights, which is what users get."""
 
-    seed: int = Field(0, ge=0, lt=2**63, description="of initial weights, order, crops, captions and noise")
-    images: int = Field(gt=0, description="train until so many pictures have been seen")
-    batch: int = Field(64, ge=2, description="pictures in one step, over all processes and micro-batches")
-    micro_batch: int | None = Field(
-        None, ge=1, description="pictures that one process holds at once; None: its whole share of the batch"
-    )
-    precision: Precision = "fp32"
-    device: str = Field("auto", description="auto: CUDA if there is one, else CPU")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
-    channels_last: bool | None = Field(
-        None, description="memory layout; None: on a GPU only, as a CPU's weight gradients are slower in it"
-    )
-    compile: bool = Field(False, description="torch.compile for the generator and the ViT's two views")
-    cuda_graph: bool = Field(
-        False, description="record the step and replay it: for networks so small that launching them takes the time"
-    )
-    checkpoint_vit: bool = Field(False, description="recompute the ViT's blocks in the backward pass to save memory")
-    text_cache: int = Field(500_000, ge=0, description="cache text vectors where there are at most so many captions")
-    ema_half_life: int = Field(10_000, gt=0, description="of the averaged generator, in images")
-    ema_ramp: float | None = Field(
-        0.05, gt=0, description="half-life at most this share of the images seen; None: fixed"
-    )
-    log_every: int = Field(1_000, gt=0, description="images between two log rows")
-    checkpoint_every: int = Field(10_000, gt=0, description="images between two checkpoints")
-    keep: int = Field(2, ge=1, description="newest checkpoints kept")
-    keep_every: int = Field(0, ge=0, description="also keep a checkpoint each time so many images have passed; 0: none")
-    grid_every: int = Field(10_000, gt=0, description="images between two sample grids")
-    grid_captions: tuple[str, ...] = Field((), description="captions of the grid; empty: the first of the data")
-    grid_seeds: int = Field(4, ge=1, description="pictures per caption in the grid, seeds 0, 1, ...")
-    keep_grids_as: Literal["png", "webp"] = "png"
-    trackers: tuple[Tracker, ...] = Field(("tensorboard",), description="where the log goes besides log.jsonl")
-
-
-class EvaluationConfig(Section):
-    """Scores of the averaged generator while it trains."""
-
-    every: int = Field(0, ge=0, description="images between two evaluations; 0: none")
-    source: str = Field("", description="captioned pictures to evaluate on; empty: the training data")
-    captions: int = Field(256, ge=2, description="captions drawn for the quick scores, seed 0")
-    metrics: tuple[str, ...] = Field((), description="metrics of galip evaluate as well, e.g. [fid, clip_score]")
-    pictures: int = Field(1000, ge=2, description="pictures drawn for these metrics")
-    weights: dict[str, str] = Field({}, description="weights of their feature networks, by name")
-    keep_best: str = Field("", description="score by which the best checkpoint is kept; empty: none")
+    half_life: int = Field(10_000, gt=0, description="in images")
+    ramp: float | None = Field(0.05, gt=0, description="half-life at most this share of the images seen; None: fixed")
 
 
 class GuardConfig(Section):
@@ -163,14 +144,81 @@ class GuardConfig(Section):
     collapse: Literal["off", "warn", "return"] = Field(
         "warn", description="return: go back to the best (else the last sound) checkpoint with lower rates"
     )
-    least_diversity: float = Field(
-        0.4, ge=0, lt=1, description="drawn pictures' spread in CLIP space, share of its best"
+    min_diversity: float = Field(
+        0.4, ge=0, lt=1, description="generated images' spread in CLIP space, share of its best"
     )
-    least_similarity: float = Field(0.5, ge=0, lt=1, description="CLIP similarity, share of its best")
-    most_margin: float = Field(12.0, gt=0, description="D's mean score of real minus that of drawn pictures")
+    min_similarity: float = Field(0.5, ge=0, lt=1, description="CLIP similarity, share of its best")
+    max_margin: float = Field(12.0, gt=0, description="D's mean score of real minus that of generated images")
     patience: int = Field(3, ge=1, description="log rows in a row beyond a bound before anything is done")
     lower_rates: float = Field(0.5, gt=0, le=1, description="what both rates are multiplied with at each return")
-    most_returns: int = Field(3, ge=1, description="after so many returns the run stops")
+    max_returns: int = Field(3, ge=1, description="after so many returns the run stops")
+
+
+class CheckpointConfig(Section):
+    """When checkpoints are written, and which stay."""
+
+    every: int = Field(10_000, gt=0, description="images between two checkpoints")
+    keep: int = Field(2, ge=1, description="newest checkpoints kept")
+    keep_every: int = Field(0, ge=0, description="also keep a checkpoint each time so many images have passed; 0: none")
+
+
+class LoggingConfig(Section):
+    """What is written for people to look at while the run goes on."""
+
+    every: int = Field(1_000, gt=0, description="images between two log rows")
+    trackers: tuple[Tracker, ...] = Field(("tensorboard",), description="where the log goes besides log.jsonl")
+    grid_every: int = Field(10_000, gt=0, description="images between two sample grids")
+    grid_captions: tuple[str, ...] = Field((), description="captions of the grid; empty: the first of the data")
+    grid_seeds: int = Field(4, ge=1, description="images per caption in the grid, seeds 0, 1, ...")
+    grid_format: Literal["png", "webp"] = "png"
+
+
+class PerformanceConfig(Section):
+    """How it is computed; only `precision` changes more than the last digits."""
+
+    device: str = Field("auto", description="auto: CUDA if there is one, else CPU")
+    precision: Precision = "fp32"
+    micro_batch: int | None = Field(
+        None, ge=1, description="images that one process holds at once; None: its whole share of the batch"
+    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's own choice")
+    channels_last: bool | None = Field(
+        None, description="memory layout; None: on a GPU only, as a CPU's weight gradients are slower in it"
+    )
+    compile: bool = Field(False, description="torch.compile for the generator and the ViT's two views")
+    cuda_graph: bool = Field(
+        False, description="capture the step and replay it: for networks so small that launching them takes the time"
+    )
+    checkpoint_vit: bool = Field(False, description="recompute the ViT's blocks in the backward pass to save memory")
+    text_cache: int = Field(500_000, ge=0, description="cache text vectors where there are at most so many captions")
+
+
+class EvaluationConfig(Section):
+    """Scores of the averaged generator while it trains."""
+
+    every: int = Field(0, ge=0, description="images between two evaluations; 0: none")
+    source: str = Field("", description="captioned images to evaluate on; empty: the training data")
+    captions: int = Field(256, ge=2, description="captions generated for the quick scores, seed 0")
+    metrics: tuple[str, ...] = Field((), description="metrics of galip evaluate as well, e.g. [fid, clip_score]")
+    images: int = Field(1000, ge=2, description="images generated for these metrics")
+    weights: dict[str, str] = Field({}, description="weights of their feature networks, by name")
+    keep_best: str = Field("", description="score by which the best checkpoint is kept; empty: none")
+
+    @model_validator(mode="after")
+    def _scores_are_known(self) -> EvaluationConfig:
+        unknown = [name for name in self.metrics if name not in METRICS or METRICS[name].space == "judge"]
+        if unknown:
+            known = ", ".join(name for name, metric in METRICS.items() if metric.space != "judge")
+            raise ValueError(f"evaluation.metrics: there is no metric {unknown[0]} for a run; known: {known}")
+        scores = ["clip_score_own", "drawn_diversity", "clip_score_second", *numbers_of(self.metrics)]
+        if self.keep_best not in ("", *scores):
+            raise ValueError(
+                f"evaluation.keep_best is {self.keep_best!r}; known: {', '.join(scores)}, and others that "
+                "evaluation.metrics names"
+            )
+        if self.keep_best and not self.every:
+            raise ValueError("evaluation.keep_best is set, but evaluation.every is 0; say after how many images")
+        return self
 
 
 class TrainConfig(Section):
@@ -179,13 +227,21 @@ class TrainConfig(Section):
     name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
     description: str = ""
     licence: str = Field("", description="licence of the trained weights, for the model card")
+    seed: int = Field(0, ge=0, lt=2**63, description="of initial weights, order, crops, captions and noise")
     model: ModelConfig = ModelConfig()  # type: ignore[call-arg]
+    generator: GeneratorConfig = GeneratorConfig()  # type: ignore[call-arg]
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()  # type: ignore[call-arg]
     data: DataConfig
+    augmentation: AugmentationConfig = AugmentationConfig()  # type: ignore[call-arg]
     loss: LossConfig = LossConfig()  # type: ignore[call-arg]
     optimizer: OptimizerConfig = OptimizerConfig()  # type: ignore[call-arg]
-    run: RunConfig
-    evaluation: EvaluationConfig = EvaluationConfig()  # type: ignore[call-arg]
+    schedule: ScheduleConfig
+    ema: EMAConfig = EMAConfig()  # type: ignore[call-arg]
     guard: GuardConfig = GuardConfig()  # type: ignore[call-arg]
+    checkpoints: CheckpointConfig = CheckpointConfig()  # type: ignore[call-arg]
+    logging: LoggingConfig = LoggingConfig()  # type: ignore[call-arg]
+    performance: PerformanceConfig = PerformanceConfig()  # type: ignore[call-arg]
+    evaluation: EvaluationConfig = EvaluationConfig()  # type: ignore[call-arg]
 
     @model_validator(mode="after")
     def _second_clip_is_named(self) -> TrainConfig:
@@ -197,96 +253,6 @@ class TrainConfig(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _best_needs_evaluation(self) -> TrainConfig:
-        if self.evaluation.keep_best and not self.evaluation.every:
-            raise ValueError("evaluation.keep_best is set, but evaluation.every is 0; say after how many images")
-        return self
 
-    @model_validator(mode="after")
-    def _scores_are_known(self) -> TrainConfig:
-        unknown = [name for name in self.evaluation.metrics if name not in METRICS or METRICS[name].space == "judge"]
-        if unknown:
-            known = ", ".join(name for name, metric in METRICS.items() if metric.space != "judge")
-            raise ValueError(f"evaluation.metrics: there is no metric {unknown[0]} for a run; known: {known}")
-        scores = ["clip_score_own", "drawn_diversity", "clip_score_second", *numbers_of(self.evaluation.metrics)]
-        if self.evaluation.keep_best not in ("", *scores):
-            raise ValueError(
-                f"evaluation.keep_best is {self.evaluation.keep_best!r}; known: {', '.join(scores)}, and others that "
-                "evaluation.metrics names"
-            )
-        return self
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a YAML file and put `section.field=value` overrides over it.
-
-    Args:
-        path: the file.
-        overrides: each "section.field=value", the value in YAML ("run.batch=16", "optimizer.betas=[0, 0.99]").
-
-    Raises:
-        GalipError: the file cannot be read, or is no mapping; a field is unknown (with the nearest known name) or a
-            value is wrong. The message names file, field and value.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GalipError(
-            f"{path}: cannot be read ({error.strerror}); name a YAML file, e.g. configs/emoji.yaml"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise GalipError(f"{path}: not YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise GalipError(f"{path}: holds no `section: ...` mapping; see configs/emoji.yaml for an example")
-    for override in overrides:
-        _override(tree, override)
-    return parse_config(tree, str(path))
-
-
-def parse_config(tree: dict[str, Any], origin: str) -> TrainConfig:
-    """Validate a tree of plain values; `origin` is named in errors."""
-    try:
-        return TrainConfig.model_validate(tree)
-    except ValidationError as error:
-        raise GalipError("\n".join(f"{origin}: {line}" for line in _explain(error))) from error
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    *sections, name = key.strip().split(".")
-    if not equals or not name:
-        raise InputError(f"override {override!r} is not section.field=value, e.g. run.batch=16")
-    for section in sections:
-        child = tree.setdefault(section, {})
-        if not isinstance(child, dict):
-            raise InputError(f"override {override!r}: {section} is a value, not a section")
-        tree = child
-    try:
-        tree[name] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"override {override!r}: the value is not YAML") from error
-
-
-def _explain(error: ValidationError) -> list[str]:
-    lines = []
-    for problem in error.errors():
-        where = [str(part) for part in problem["loc"]]
-        name = ".".join(where) or "the file"
-        if problem["type"] == "extra_forbidden":
-            known = _fields(where[:-1])
-            near = difflib.get_close_matches(where[-1], known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            lines.append(f"unknown field {name}; {hint}")
-        elif problem["type"] == "missing":
-            lines.append(f"{name} is missing; add it to the file or give {name}=... on the command line")
-        else:
-            lines.append(f"{name} is {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}")
-    return lines
-
-
-def _fields(sections: list[str]) -> list[str]:
-    model: Any = TrainConfig
-    for section in sections:
-        model = model.model_fields[section].annotation
-    return sorted(model.model_fields)
+def __getattr__(name: str) -> Any:
+    return renamed(__name__, name)

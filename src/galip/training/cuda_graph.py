@@ -13,7 +13,7 @@ import torch
 from galip.data.samples import Batch
 from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
-from galip.training.config import RunConfig
+from galip.training.config import TrainConfig
 from galip.training.step import GANStep, MicroBatch, StepStats, StepTensors
 from galip.training.tensors import Bundle
 from galip.training.text_vectors import TextVectors
@@ -27,27 +27,27 @@ Inputs = TypeVar("Inputs", bound=Bundle)
 Outputs = TypeVar("Outputs")
 
 
-def check_capturable(run: RunConfig, distributed: Distributed) -> None:
+def check_capturable(config: TrainConfig, distributed: Distributed) -> None:
     """Whether a run's step can be captured as a CUDA graph.
 
     Raises:
         InputError: something in it cannot; the message names the option and the remedy.
     """
-    wrong = None
+    wrong, options = None, config.performance
     if distributed.device.type != "cuda":
         wrong = f"needs a CUDA GPU, and this run computes on {distributed.device.type}"
     elif distributed.world > 1:
         wrong = f"is for one process, and {distributed.world} were launched"
-    elif run.precision == "fp16":
-        wrong = "cannot follow a loss scaler's decisions; set run.precision to bf16 or fp32"
-    elif run.micro_batch not in (None, run.batch):
-        wrong = "takes the batch as one; leave run.micro_batch out"
-    elif run.compile:
-        wrong = "and run.compile have not been seen to work together; choose one"
-    elif run.checkpoint_vit:
-        wrong = "spends memory on speed, and run.checkpoint_vit does the opposite; choose one"
+    elif options.precision == "fp16":
+        wrong = "cannot follow a loss scaler's decisions; set performance.precision to bf16 or fp32"
+    elif options.micro_batch not in (None, config.schedule.batch):
+        wrong = "takes the batch as one; leave performance.micro_batch out"
+    elif options.compile:
+        wrong = "and performance.compile have not been seen to work together; choose one"
+    elif options.checkpoint_vit:
+        wrong = "spends memory on speed, and performance.checkpoint_vit does the opposite; choose one"
     if wrong is not None:
-        raise InputError(f"run.cuda_graph {wrong}")
+        raise InputError(f"performance.cuda_graph {wrong}")
 
 
 class CUDAGraphStep:
@@ -118,7 +118,7 @@ class GraphedCall(Generic[Inputs, Outputs]):
         except RuntimeError as error:
             what = str(error).splitlines()[0]
             raise GalipError(
-                f"the step cannot be captured as a CUDA graph ({what}); set run.cuda_graph=false"
+                f"the step cannot be captured as a CUDA graph ({what}); set performance.cuda_graph=false"
             ) from error
         return graph, kept, answer
 

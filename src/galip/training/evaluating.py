@@ -27,7 +27,7 @@ _AT_ONCE = 32
 OWN, SECOND = "clip_score_own", "clip_score_second"
 
 
-class RunScores:
+class QuickScores:
     """Draws one picture per caption (seed 0) and compares the two in CLIP space.
 
     Each process draws its share of the captions; the scores do not depend on how many processes there are.
@@ -35,12 +35,12 @@ class RunScores:
     Args:
         networks: the run's networks.
         captions: what is drawn.
-        processes: the processes of the run.
+        distributed: the processes of the run.
     """
 
-    def __init__(self, networks: Networks, captions: list[str], processes: Distributed) -> None:
-        self.networks, self.processes = networks, processes
-        self.captions = captions[processes.rank :: processes.world]
+    def __init__(self, networks: Networks, captions: list[str], distributed: Distributed) -> None:
+        self.networks, self.distributed = networks, distributed
+        self.captions = captions[distributed.rank :: distributed.world]
 
     @torch.no_grad()
     def __call__(self, average: MateGenerator) -> dict[str, float]:
@@ -51,7 +51,7 @@ class RunScores:
             it flatters); `drawn_diversity`, the pictures' mean pairwise cosine distance in it; and, where there is a
             second CLIP, `clip_score_second`.
         """
-        networks, device = self.networks, self.processes.device
+        networks, device = self.networks, self.distributed.device
         rows = []
         for start in range(0, len(self.captions), _AT_ONCE):
             captions = self.captions[start : start + _AT_ONCE]
@@ -65,7 +65,7 @@ class RunScores:
                 seen = networks.second.vision.embed(pictures).float()
                 columns.append(_cosine(seen, networks.second.encoder.encode(captions).to(device))[:, None])
             rows.append(torch.cat([*columns, vectors], dim=1).cpu())
-        table = torch.stack([row for part in self.processes.collect(rows) for row in part.unbind()]).double()
+        table = torch.stack([row for part in self.distributed.collect(rows) for row in part.unbind()]).double()
         scores = {OWN: table[:, 0].mean().item()}
         if networks.second is not None:
             scores[SECOND] = table[:, 1].mean().item()
@@ -85,7 +85,7 @@ class RunEvaluation:
     Args:
         config: the run.
         networks: its networks.
-        processes: the processes of the run.
+        distributed: the processes of the run.
         folder: where results are written; `galip evaluate --compare folder/*.json --report` draws their curves.
 
     Raises:
@@ -93,15 +93,15 @@ class RunEvaluation:
         GalipError: a feature network's weights cannot be had.
     """
 
-    def __init__(self, config: TrainConfig, networks: Networks, processes: Distributed, folder: Path) -> None:
+    def __init__(self, config: TrainConfig, networks: Networks, distributed: Distributed, folder: Path) -> None:
         options = config.evaluation
-        self.name, self.networks, self.processes, self.folder = config.name, networks, processes, folder
-        rules = get_protocol("custom").changed(metrics=options.metrics, images=options.pictures)
+        self.name, self.networks, self.distributed, self.folder = config.name, networks, distributed, folder
+        rules = get_protocol("custom").changed(metrics=options.metrics, images=options.images)
         if networks.t5 is not None and any(METRICS[name].space in ("own", "released") for name in options.metrics):
             raise InputError("evaluation.metrics: a model that is conditioned by a T5 has no CLIP score of its own")
         source = options.source or config.data.source
         try:
-            self.evaluation = Evaluation(rules, References(data=source, weights=options.weights), processes)
+            self.evaluation = Evaluation(rules, References(data=source, weights=options.weights), distributed)
         except GalipError as error:
             raise type(error)(f"evaluation.metrics, on evaluation.source {source}: {error}") from error
 
@@ -125,7 +125,7 @@ class RunEvaluation:
             dead = any(flag.level == "invalid" and not flag.about for flag in result.flags)
             return {} if dead else {name: number.value for name, number in result.metrics.items()}
 
-        return self.processes.from_main(numbers)
+        return self.distributed.from_main(numbers)
 
 
 def better(metric: str, value: float, best: float) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from pathlib import Path
 
 import galip
@@ -13,9 +10,11 @@ from galip.model_repo.describe import describe
 from galip.models.generator import MateGenerator
 from galip.torch_backend.pipeline import GALIPPipeline
 from galip.training.checkpoint import load_checkpoint
-from galip.training.config import TrainConfig, parse_config
+from galip.training.config import TrainConfig
+from galip.training.config_file import parse_config
 from galip.training.ema import frozen_copy
 from galip.training.networks import Networks, build_networks
+from galip.utils.atomic import atomic_folder, write_json, write_text
 
 _CARD = """\
 ---
@@ -36,13 +35,13 @@ weights of the generator; `discriminator/` lies beside them. The run's settings 
 import galip
 
 pipe = galip.load("{name}")  # or this folder's path
-pipe("a caption", seed=0).images[0].save("picture.png")
+pipe("a caption", seed=0).images[0].save("image.png")
 ```
 """
 
 
 def export_model(networks: Networks, average: MateGenerator, config: TrainConfig, images: int, out: Path) -> Path:
-    """Write pipeline, discriminator, model card and `training.json`, under a temporary name first.
+    """Write pipeline, discriminator, model card and `training.json`, whole or not at all.
 
     Args:
         networks: CLIP and discriminator of the run.
@@ -54,41 +53,39 @@ def export_model(networks: Networks, average: MateGenerator, config: TrainConfig
     Returns:
         `out`.
     """
-    unfinished = out.with_name(f".unfinished-{out.name}-{os.getpid()}")
+    vision_model, t5 = networks.vision.model, networks.t5
+    text = (networks.tokenizer, networks.text_encoder) if t5 is None else (t5.tokenizer, t5.model)
+    training = {"images": images, "version": galip.__version__, "config": config.model_dump(mode="json")}
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        vision_model, t5 = networks.vision.model, networks.t5
-        text = (networks.tokenizer, networks.text_encoder) if t5 is None else (t5.tokenizer, t5.model)
-        scale = None if t5 is None else t5.scale
-        GALIPPipeline(*text, vision_model, average, text_scale=scale).save_pretrained(unfinished)
-        networks.discriminator.save_pretrained(unfinished / "discriminator")
-        training = {"images": images, "version": galip.__version__, "config": config.model_dump(mode="json")}
-        (unfinished / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
-        licence, inherited = config.licence, ""
-        if config.model.start_from:
-            earlier = describe(Path(config.model.start_from)).licence
-            licence = licence or (earlier or "")
-            inherited = f"\nTrained on from `{config.model.start_from}`, whose licence ({earlier}) goes on to apply.\n"
-        card = _CARD.format(
-            licence=f"license: {licence}\n" if licence else "",
-            inherited=inherited,
-            name=config.name,
-            description=config.description,
-            version=galip.__version__,
-            source=config.data.source,
-            images=images,
-            batch=config.run.batch,
-            seed=config.run.seed,
-        )
-        (unfinished / "README.md").write_text(card, encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        unfinished.rename(out)
+        with atomic_folder(out) as folder:
+            pipeline = GALIPPipeline(*text, vision_model, average, text_scale=None if t5 is None else t5.scale)
+            pipeline.save_pretrained(folder)
+            networks.discriminator.save_pretrained(folder / "discriminator")
+            write_json(folder / "training.json", training)
+            write_text(folder / "README.md", _card(config, images))
     except OSError as error:
         raise GalipError(f"{out}: the model could not be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return out
+
+
+def _card(config: TrainConfig, images: int) -> str:
+    """The model card."""
+    licence, inherited = config.licence, ""
+    if config.model.start_from:
+        earlier = describe(Path(config.model.start_from)).licence
+        licence = licence or (earlier or "")
+        inherited = f"\nTrained on from `{config.model.start_from}`, whose licence ({earlier}) goes on to apply.\n"
+    return _CARD.format(
+        licence=f"license: {licence}\n" if licence else "",
+        inherited=inherited,
+        name=config.name,
+        description=config.description,
+        version=galip.__version__,
+        source=config.data.source,
+        images=images,
+        batch=config.schedule.batch,
+        seed=config.seed,
+    )
 
 
 def export_checkpoint(checkpoint: Path, out: Path) -> Path:
@@ -97,11 +94,11 @@ def export_checkpoint(checkpoint: Path, out: Path) -> Path:
     Raises:
         GalipError: the checkpoint, or the CLIP that its configuration names, cannot be loaded.
     """
-    about, _ = load_checkpoint(checkpoint)
-    config = parse_config(about["config"], str(checkpoint))
-    networks = build_networks(config.model, config.run.seed)
+    info, _ = load_checkpoint(checkpoint)
+    config = parse_config(info.config, str(checkpoint))
+    networks = build_networks(config)
     average = frozen_copy(networks.generator)
     load_checkpoint(checkpoint, {"ema": average, "discriminator": networks.discriminator})
-    if networks.t5 is not None:
-        networks.t5.scale = float(about["text_scale"])
-    return export_model(networks, average, config, about["images"], out)
+    if networks.t5 is not None and info.text_scale is not None:
+        networks.t5.scale = info.text_scale
+    return export_model(networks, average, config, info.images, out)

@@ -14,15 +14,25 @@ class TrainingDiedError(GalipError):
     """A loss term became infinite or not a number, or the run collapsed once too often; the message says what to do."""
 
 
-def broken_terms(row: Mapping[str, float]) -> list[str]:
-    """Names of the values that are not finite."""
-    return [name for name, value in row.items() if not math.isfinite(value)]
+class NotFiniteError(TrainingDiedError):
+    """Numbers of a step are infinite or not a number."""
+
+
+def check_finite(numbers: Mapping[str, float]) -> None:
+    """Raise where a number is infinite or not a number.
+
+    Raises:
+        NotFiniteError: one is; all of them are named.
+    """
+    broken = [name for name, value in numbers.items() if not math.isfinite(value)]
+    if broken:
+        raise NotFiniteError(f"{', '.join(broken)} became {numbers[broken[0]]}")
 
 
 class CollapseWatch:
     """Looks at each log row for signs of collapse.
 
-    Diversity (spread of the drawn pictures in CLIP space) and similarity are compared with the best that the run has
+    Diversity (spread of the generated images in CLIP space) and similarity are compared with the best that the run has
     had, D's margin with a fixed bound. One bad row means little; `patience` of them in a row are a collapse.
 
     Args:
@@ -41,7 +51,8 @@ class CollapseWatch:
 
         Args:
             images: images seen.
-            row: means since the last row; `diversity`, `similarity`, `score_real` and `score_fake` are read.
+            row: means since the last row; `diversity`, `similarity`, `score_real` and `score_fake` are read where the
+                objective has them.
 
         Returns:
             What is wrong, with numbers, when `patience` rows in a row were bad; None otherwise.
@@ -50,7 +61,7 @@ class CollapseWatch:
             return None
         signs = self._signs(row)
         for name in self.best:
-            self.best[name] = max(self.best[name], row[name])
+            self.best[name] = max(self.best[name], row.get(name, 0.0))
         if not signs:
             self.bad_rows, self.sound_until = 0, images
             return None
@@ -62,13 +73,14 @@ class CollapseWatch:
 
     def _signs(self, row: Mapping[str, float]) -> list[str]:
         config, signs = self.config, []
-        for name, least in (("diversity", config.least_diversity), ("similarity", config.least_similarity)):
-            best, now = self.best[name], row[name]
-            if now < least * best:
-                signs.append(f"{name} {now:.3f}, less than {least:g} of its best, {best:.3f} (guard.least_{name})")
-        margin = row["score_real"] - row["score_fake"]
-        if margin > config.most_margin:
-            signs.append(f"D's margin {margin:.1f}, more than {config.most_margin:g} (guard.most_margin)")
+        for name, share in (("diversity", config.min_diversity), ("similarity", config.min_similarity)):
+            best, now = self.best[name], row.get(name)
+            if now is not None and now < share * best:
+                signs.append(f"{name} {now:.3f}, less than {share:g} of its best, {best:.3f} (guard.min_{name})")
+        if "score_real" in row and "score_fake" in row:
+            margin = row["score_real"] - row["score_fake"]
+            if margin > config.max_margin:
+                signs.append(f"D's margin {margin:.1f}, more than {config.max_margin:g} (guard.max_margin)")
         return signs
 
     def state(self) -> dict[str, Any]:

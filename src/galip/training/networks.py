@@ -15,10 +15,9 @@ from galip.model_repo.format import INDEX
 from galip.models.clip import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
 from galip.models.generator import MateGenerator
-from galip.models.presets import PRESETS
 from galip.models.text import CLIPSentenceEncoder, SentenceEncoder, T5SentenceEncoder
 from galip.torch_backend.encoders import load_clip, load_t5
-from galip.training.config import ModelConfig
+from galip.training.config import ModelConfig, Section, TrainConfig
 
 
 @dataclass
@@ -52,6 +51,16 @@ class Networks:
     second: SecondCLIP | None = None
     t5_scale_known: bool = False
 
+    def to_device(self, device: torch.device) -> None:
+        """Move everything to a device."""
+        for network in (self.text_encoder, self.vision, self.generator, self.discriminator):
+            network.to(device)
+        if self.second is not None:
+            self.second.vision.to(device)
+            self.second.encoder.model.to(device)
+        if self.t5 is not None:
+            self.t5.model.to(device)
+
     @property
     def clip_encoder(self) -> CLIPSentenceEncoder:
         """CLIP's sentence encoder, whose vectors the similarity loss uses."""
@@ -63,47 +72,42 @@ class Networks:
         return self.t5 or self.clip_encoder
 
 
-def build_networks(config: ModelConfig, seed: int) -> Networks:
+def build_networks(config: TrainConfig) -> Networks:
     """Load the CLIP, build (or load) generator and discriminator, and check that they fit.
 
     Args:
-        config: the run's `model` section.
-        seed: of the initial weights.
+        config: the run, with its preset filled in (`galip.training.config_file`).
 
     Raises:
-        InputError: unknown preset, wrong argument, or sizes that contradict the CLIP's; named with the remedy.
+        InputError: wrong argument, or sizes that contradict the CLIP's; named with the remedy.
         GalipError: a folder or hub id that cannot be loaded.
     """
-    if config.preset not in PRESETS:
-        raise InputError(f"model.preset is {config.preset!r}; known: {', '.join(PRESETS)}")
-    preset = PRESETS[config.preset]
-    clip = config.clip or (str(Path(config.start_from)) if config.start_from else preset.clip)
+    model = config.model
+    clip = model.clip or model.start_from
     if not clip:
         raise InputError(
-            f"model.clip is empty and the preset {config.preset} has no usual CLIP; name a folder or hub id"
+            f"model.clip is empty and the preset {model.preset} has no usual CLIP; name a folder or hub id"
         )
     tokenizer, text_encoder, vision_model = load_clip(clip)
-    torch.manual_seed(seed)
-    if config.start_from:
-        generator = _load(MateGenerator, config.start_from, "generator")
-        discriminator = _load(MateDiscriminator, config.start_from, "discriminator")
-        _check_sizes(generator, config.generator, "generator", config.start_from)
-        _check_sizes(discriminator, config.discriminator, "discriminator", config.start_from)
+    torch.manual_seed(config.seed)
+    if model.start_from:
+        generator = _load(MateGenerator, model.start_from, "generator", config.generator)
+        discriminator = _load(MateDiscriminator, model.start_from, "discriminator", config.discriminator)
     else:
-        generator = _build(MateGenerator, preset.generator | config.generator, "model.generator")
-        discriminator = _build(MateDiscriminator, preset.discriminator | config.discriminator, "model.discriminator")
+        generator = _build(MateGenerator, "generator", config.generator)
+        discriminator = _build(MateDiscriminator, "discriminator", config.discriminator)
     vision = FrozenCLIPVision(vision_model, generator.config.clip_input)
-    scale = config.text_scale or _recorded_scale(config.text)
-    t5 = T5SentenceEncoder(*load_t5(config.text), scale or 1.0) if config.text else None
+    scale = model.text_scale or _recorded_scale(model.text)
+    t5 = T5SentenceEncoder(*load_t5(model.text), scale or 1.0) if model.text else None
     networks = Networks(tokenizer, text_encoder.requires_grad_(False).eval(), vision, generator, discriminator, t5)
     networks.t5_scale_known = scale is not None
-    _check_fit(networks, config, clip)
+    _check_fit(networks, model, clip)
     for name, parameter in discriminator.named_parameters():
         # The released network's dead weights: kept for its files, never used, and gradient averaging waits for none.
         if ".dead_shortcut." in name:
             parameter.requires_grad_(False)
-    if config.second_clip:
-        second_tokenizer, second_text, second_vision = load_clip(config.second_clip)
+    if model.second_clip:
+        second_tokenizer, second_text, second_vision = load_clip(model.second_clip)
         networks.second = SecondCLIP(
             CLIPSentenceEncoder(second_tokenizer, second_text), FrozenCLIPVision(second_vision, "standard")
         )
@@ -119,53 +123,51 @@ def _recorded_scale(text: str) -> float | None:
     return float(recorded) if recorded else None
 
 
-def _build(kind: Any, arguments: dict[str, Any], section: str) -> Any:
+def _build(kind: Any, section: str, arguments: Section) -> Any:
     try:
-        return kind(**arguments)
+        return kind(**arguments.given())
     except (TypeError, ValueError) as error:
         raise InputError(f"{section}: {error}") from error
 
 
-def _load(kind: Any, folder: str, part: str) -> Any:
+def _load(kind: Any, folder: str, section: str, asked: Section) -> Any:
+    """A network of a model folder; sizes that the configuration asks for must be its own."""
     try:
-        return kind.from_pretrained(folder, subfolder=part, use_safetensors=True).float()
+        network = kind.from_pretrained(folder, subfolder=section, use_safetensors=True).float()
     except (OSError, ValueError) as error:
         raise GalipError(
-            f"{folder}: no {part} could be loaded from it; `model.start_from` must name a model folder with "
+            f"{folder}: no {section} could be loaded from it; `model.start_from` must name a model folder with "
             f"generator/ and discriminator/ ({str(error).splitlines()[0]})"
         ) from error
-
-
-def _check_sizes(network: Any, asked: dict[str, Any], section: str, origin: str) -> None:
-    """Sizes that the configuration asks for must be those of the model that is trained on."""
-    for name, wanted in asked.items():
+    for name, wanted in asked.given().items():
         there = network.config.get(name)
         if _plain(there) != _plain(wanted):
             raise InputError(
-                f"model.{section}.{name} is {wanted}, but the model {origin} has {there}, and training on from a model "
-                "keeps its sizes; leave it out"
+                f"{section}.{name} is {_plain(wanted)}, but the model {folder} has {_plain(there)}, and training on "
+                "from a model keeps its sizes; leave it out"
             )
+    return network
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _check_fit(networks: Networks, config: ModelConfig, clip: str) -> None:
+def _check_fit(networks: Networks, model: ModelConfig, clip: str) -> None:
     vision, conditions = networks.vision, networks.sentence_encoder.dim
     sizes = {"vision_width": (vision.width, clip), "grid": (vision.grid, clip)}
-    sizes["cond_dim"] = (conditions, config.text or clip)
+    sizes["cond_dim"] = (conditions, model.text or clip)
     for section in ("generator", "discriminator"):
         network = getattr(networks, section)
         for name, (wanted, origin) in sizes.items():
             if network.config[name] != wanted:
                 raise InputError(
-                    f"model.{section}.{name} is {network.config[name]}, but {origin} has {wanted}; "
-                    f"choose the preset made for it, or set model.{section}.{name}={wanted}"
+                    f"{section}.{name} is {network.config[name]}, but {origin} has {wanted}; "
+                    f"choose the preset made for it, or set {section}.{name}={wanted}"
                 )
     deepest = max(*networks.generator.prompt_blocks, *networks.discriminator.tap_blocks)
     if deepest >= vision.depth:
         raise InputError(
             f"block {deepest} is prompted or tapped, but the CLIP {clip} has {vision.depth} blocks (0 to "
-            f"{vision.depth - 1}); set model.generator.prompt_blocks and model.discriminator.tap_blocks"
+            f"{vision.depth - 1}); set generator.prompt_blocks and discriminator.tap_blocks"
         )

@@ -69,7 +69,8 @@ def plan(trainer: Trainer) -> Plan:
     Args:
         trainer: as it is before `fit`.
     """
-    networks, run, device = trainer.networks, trainer.config.run, trainer.device
+    state, config, device = trainer.state, trainer.config, trainer.distributed.device
+    networks = state.networks
     trained: dict[str, nn.Module] = {"generator": networks.generator, "discriminator": networks.discriminator}
     frozen: dict[str, nn.Module] = {"CLIP-ViT": networks.vision.model, "text encoder": networks.text_encoder}
     if networks.t5 is not None:
@@ -82,26 +83,26 @@ def plan(trainer: Trainer) -> Plan:
     held = 4 * sum(counts.values()) + counts["generator"] + sum(frozen_counts.values())
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    encoder, times = trainer.sentences_on_demand(), []
-    first = WARMUP_STEPS + 1 if run.cuda_graph else 1  # steps that are slower than the rest of the run
-    for batch in islice(trainer.loader(), first + _MEASURED_STEPS - 1):
+    vectors, times = trainer.data.caption_vectors(networks, cached=False), []
+    first = WARMUP_STEPS + 1 if config.performance.cuda_graph else 1  # steps that are slower than the rest of the run
+    for batch in islice(trainer.data.loader(state.step.sample_rng, state.seen), first + _MEASURED_STEPS - 1):
         begun = time.perf_counter()
-        trainer.take_step(batch, encoder(batch.captions))
+        state.take_step(batch, vectors(batch.captions))
         times.append(time.perf_counter() - begun)
     later = times[first:]
     return Plan(
         trained=counts,
         frozen=frozen_counts,
-        images=run.images,
-        batch=run.batch,
-        micro_batch=min(run.micro_batch or trainer.local_batch, trainer.local_batch),
-        processes=trainer.processes.world,
+        images=config.schedule.images,
+        batch=config.schedule.batch,
+        micro_batch=min(config.performance.micro_batch or state.per_rank_batch, state.per_rank_batch),
+        processes=state.distributed.world,
         device=str(device),
-        steps=max(0, -(-(run.images - trainer.seen) // run.batch)),
+        steps=max(0, -(-(config.schedule.images - state.seen) // config.schedule.batch)),
         state_gib=4 * held / _GIB,
         peak_gib=_peak_bytes(device) / _GIB,
         seconds_per_step=sum(later) / len(later),
-        records=trainer.records,
+        records=trainer.data.records,
     )
 
 

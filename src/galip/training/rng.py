@@ -50,9 +50,9 @@ class SampleRNG:
 
     def __call__(self, indices: list[int]) -> RandomInputs:
         """The random inputs of samples `indices`, on the CPU."""
-        seed, loss = self.config.run.seed, self.config.loss
-        other = sample_noise(seed, indices, self.z_dim, Stream.OTHER_NOISE) if loss.paired else None
-        augmentations = random_augmentations(loss, self.size, seed, indices)
+        seed, config = self.config.seed, self.config
+        other = sample_noise(seed, indices, self.z_dim, Stream.OTHER_NOISE) if config.loss.paired else None
+        augmentations = random_augmentations(config.augmentation, self.size, seed, indices)
         return RandomInputs(sample_noise(seed, indices, self.z_dim), other, *augmentations)
 
 

@@ -123,7 +123,7 @@ def prepare_models(networks: Networks, device: torch.device, channels_last: bool
     Args:
         networks: the run's networks, changed in place.
         device: where the run computes.
-        channels_last: see `RunConfig.channels_last`.
+        channels_last: see `PerformanceConfig.channels_last`.
     """
     wanted = device.type == "cuda" if channels_last is None else channels_last
     layout = torch.channels_last if wanted else torch.contiguous_format
@@ -148,12 +148,12 @@ class GANStep:
     def __init__(self, networks: Networks, config: TrainConfig, distributed: Distributed) -> None:
         self.networks, self.config, self.distributed = networks, config, distributed
         self.device = distributed.device
-        self.precision = Precision(self.device.type, DTYPES[config.run.precision])
+        self.precision = Precision(self.device.type, DTYPES[config.performance.precision])
         self.sample_rng = SampleRNG(config, networks.generator.z_dim, networks.generator.image_size)
         vision = networks.vision
         self._taps_and_embed: Any = vision.taps_and_embed
         self._taps: Any = vision.taps
-        if config.run.compile:
+        if config.performance.compile:
             # Mate-D stays as it is: its gradient penalty is differentiated twice, which compiled graphs cannot do.
             networks.generator.compile()
             self._taps_and_embed, self._taps = torch.compile(vision.taps_and_embed), torch.compile(vision.taps)
@@ -171,7 +171,7 @@ class GANStep:
             name: torch.optim.Adam(parameters, self._rates[name], options.betas, fused=True)
             for name, parameters in self._parameters.items()
         }
-        scaled = config.run.precision == "fp16"
+        scaled = config.performance.precision == "fp16"
         self.scalers = {name: torch.amp.GradScaler(self.device.type, enabled=scaled) for name in self.optimizers}
 
     def __call__(self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0) -> StepStats:
@@ -199,7 +199,7 @@ class GANStep:
         size = len(batch.captions)
         e_mis = self._mismatched(batch.captions, text.e)
         random = self.sample_rng(batch.indices) if batch.extra is None else batch.extra
-        at_once = self.config.run.micro_batch or size
+        at_once = self.config.performance.micro_batch or size
         parts = [slice(start, start + at_once) for start in range(0, size, at_once)]
         return [
             MicroBatch(
@@ -215,7 +215,7 @@ class GANStep:
         """The numbers of the whole batch: one message between processes, one wait for the device."""
         values = self.distributed.mean(torch.cat([found.terms, found.mean_vector])).tolist()
         terms = dict(zip(found.names, values, strict=False))
-        count, center = self.config.run.batch, values[len(found.names) :]
+        count, center = self.config.schedule.batch, values[len(found.names) :]
         return StepStats(diversity=(1 - sum(value**2 for value in center)) * count / (count - 1), **terms)
 
     # ---- the work of a step, all of it on the device

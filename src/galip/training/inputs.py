@@ -1,0 +1,103 @@
+"""What a run learns from: captioned images in batches, and the vectors of their captions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sized
+
+from galip.data.loader import Loader
+from galip.data.open import open_source
+from galip.distributed import Distributed
+from galip.errors import InputError
+from galip.training.config import TrainConfig
+from galip.training.networks import Networks
+from galip.training.rng import SampleRNG
+from galip.training.text_vectors import CaptionVectors
+
+logger = logging.getLogger(__name__)
+
+
+class TrainData:
+    """The data of a run, opened.
+
+    Args:
+        config: the run.
+        distributed: its processes.
+
+    Attributes:
+        source: the captioned images.
+
+    Raises:
+        GalipError: the data cannot be read.
+    """
+
+    def __init__(self, config: TrainConfig, distributed: Distributed) -> None:
+        self.config, self.distributed = config, distributed
+        self.source = open_source(config.data.source)
+
+    @property
+    def records(self) -> int | None:
+        """Captioned images; None if they are streamed."""
+        return len(self.source) if isinstance(self.source, Sized) else None
+
+    def loader(self, sample_rng: SampleRNG, start: int) -> Loader:
+        """This process's batches.
+
+        Args:
+            sample_rng: gives the samples' random inputs, which the batches bring along.
+            start: number of the first sample.
+        """
+        data, distributed = self.config.data, self.distributed
+        return Loader(
+            self.source,
+            run_seed=self.config.seed,
+            size=sample_rng.size,
+            shorter_side=data.shorter_side or sample_rng.size,
+            flip=data.flip,
+            batch=self.config.schedule.batch // distributed.world,
+            start=start,
+            rank=distributed.rank,
+            world=distributed.world,
+            workers=data.workers,
+            cache_bytes=data.cache_mb << 20,
+            shuffle_buffer=data.shuffle_buffer,
+            channels=data.channels,
+            weighted=data.weighted,
+            max_broken=data.max_broken,
+            max_broken_shards=data.max_broken_shards,
+            extra=sample_rng,
+        )
+
+    def captions(self, count: int, other: str = "") -> list[str]:
+        """Captions spread over the data, or over another source; the same on every process, whatever a stream gives.
+
+        Args:
+            count: how many at most.
+            other: another source.
+
+        Raises:
+            InputError: there are fewer than two different ones.
+        """
+        source = open_source(other) if other else self.source
+        captions: list[str] = self.distributed.from_main(lambda: source.some_captions(count))
+        if len(set(captions)) < 2:
+            raise InputError(
+                f"{other or self.config.data.source}: fewer than 2 different captions can be read from it, and a "
+                "caption is learnt against the others"
+            )
+        return captions
+
+    def caption_vectors(self, networks: Networks, cached: bool = True) -> CaptionVectors:
+        """The vectors of the data's captions.
+
+        Args:
+            networks: those that encode.
+            cached: make a table of all captions where they are few enough (`performance.text_cache`).
+        """
+        captions = self.source.distinct_captions(self.config.performance.text_cache) if cached else None
+        return CaptionVectors(networks, captions, self.distributed)
+
+    def tell_skipped(self) -> None:
+        """Say what of the data is left out, if anything is."""
+        for line in self.source.skipped.described() if self.distributed.is_main else ():
+            logger.warning("%s: left out, %s", self.config.data.source, line)
