@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from galip.cli.options import AUTO, ClusterOption, DeviceOption, EngineOption, ModelOption, ThreadsOption
 from galip.errors import InputError
-from galip.model_repo.resolve import DEFAULT_MODEL, weights_of
+from galip.model_repo.resolve import DEFAULT_MODEL, model_name, weights_of
 from galip.utils.extras import require
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def serve(
     root_path: Annotated[str, typer.Option(help="Path that a proxy puts before this server's.")] = "",
     max_prompt: Annotated[int, typer.Option(help="Characters of a prompt.")] = 500,
     max_n: Annotated[int, typer.Option(help="Images of one request.")] = 16,
-    max_size: Annotated[int, typer.Option(help="Largest side in pixels that a request may ask for.")] = 1024,
+    max_size: Annotated[int, typer.Option(help="Largest side in pixels that a request may ask for.")] = 2048,
     max_batch: Annotated[int, typer.Option(help="Images generated at once.")] = 16,
     max_queue: Annotated[int, typer.Option(help="Images that may wait; beyond that requests get 429.")] = 64,
     max_frames: Annotated[int, typer.Option(help="Frames of a video.")] = 1200,
@@ -61,6 +62,15 @@ def serve(
     replicas: Annotated[
         str, typer.Option(help="With --cluster: how many models, minimum and maximum, such as 1-4; or a number.")
     ] = "1",
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL", help="Let requests call the served MODEL by another NAME too, such as gpt-image-1."
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse fields that are unknown, instead of naming them in a header.")
+    ] = False,
     log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged.")] = "info",
 ) -> None:
     """Serve a model: a web app, and an API that OpenAI's clients understand.
@@ -88,6 +98,8 @@ def serve(
         origins=tuple(origin or ()),
         allowed_hosts=allowed_hosts(host, allowed_host or (), open_to_all=not keys),
         api_keys=keys,
+        aliases=_aliases(alias or (), name or model_name(model)),
+        strict=strict,
     )
     spec = ModelSpec(model, name, engine, device, threads, max_batch)
     if cluster == "ray":
@@ -112,6 +124,18 @@ def _settings(**values: object) -> Settings:
             raise InputError(message) from error
         option = str(first["loc"][0])
         raise InputError(f"--{option.replace('_', '-')} {values[option]}: {message}") from error
+
+
+def _aliases(given: Sequence[str], served: str) -> tuple[str, ...]:
+    aliases = []
+    for text in given:
+        alias, equals, model = text.partition("=")
+        if not alias.strip() or not equals:
+            raise InputError(f"--alias {text}: give a name and the model that it means, as gpt-image-1={served}")
+        if model.strip() != served:
+            raise InputError(f"--alias {text}: this service has the model {served} alone")
+        aliases.append(alias.strip())
+    return tuple(aliases)
 
 
 def _keys(file: Path | None) -> tuple[str, ...]:

@@ -12,19 +12,23 @@ from PIL.PngImagePlugin import PngInfo
 from galip.serving.pool import EncodedImage, ImageFit, ImageRequest
 
 
-def encode_image(image: Image.Image, request: ImageRequest, texts: Mapping[str, str]) -> EncodedImage:
+def encode_image(
+    image: Image.Image, request: ImageRequest, texts: Mapping[str, str], prompt_tokens: int = 0
+) -> EncodedImage:
     """Resize an image and encode it.
 
     Args:
-        image: square, as the model made it.
+        image: square, as the model made it, RGB or RGBA.
         request: what it was made of, and how it is wanted.
         texts: what a PNG file says beside the request's own prompts, seeds and truncation.
+        prompt_tokens: for the answer.
     """
-    image = image.convert("RGB")
+    if image.mode == "RGBA" and not request.transparent:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if request.size is not None:
         image = fit_to(image, request.size, request.fit)
     if request.format == "rgb":
-        return EncodedImage(image.tobytes(), "rgb", *image.size)
+        return EncodedImage(image.tobytes(), "rgb", *image.size, prompt_tokens)
     file = io.BytesIO()
     if request.format == "png":
         info = PngInfo()
@@ -33,7 +37,7 @@ def encode_image(image: Image.Image, request: ImageRequest, texts: Mapping[str, 
         image.save(file, "PNG", pnginfo=info, compress_level=1)  # several times faster, files a little larger
     else:
         image.save(file, request.format.upper(), quality=request.quality)
-    return EncodedImage(file.getvalue(), request.format, *image.size)
+    return EncodedImage(file.getvalue(), request.format, *image.size, prompt_tokens)
 
 
 def fit_to(image: Image.Image, size: tuple[int, int], fit: ImageFit) -> Image.Image:
@@ -48,14 +52,14 @@ def fit_to(image: Image.Image, size: tuple[int, int], fit: ImageFit) -> Image.Im
     if image.size == size:
         return image
     side = min(size) if fit == "pad" else max(size)
-    resized = image.resize((side, side), Image.Resampling.LANCZOS)
+    resized = image.resize((side, side), Image.Resampling.LANCZOS)  # Pillow premultiplies the alpha channel itself
     if size[0] == size[1]:
         return resized
     left, top = (side - size[0]) // 2, (side - size[1]) // 2
     if fit == "crop":
         return resized.crop((left, top, left + size[0], top + size[1]))
     canvas = Image.new(image.mode, size, _border_colour(image))
-    canvas.paste(resized, (-left, -top))
+    canvas.paste(resized, (-left, -top))  # without a mask: RGBA stays what it is
     return canvas
 
 

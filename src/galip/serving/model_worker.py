@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from galip import __version__
 from galip.errors import GalipError, InputError
 from galip.generation.load import load
 from galip.generation.noise import noise
+from galip.generation.output import WITH_ALPHA
 from galip.generation.pipeline import TextToImage
 from galip.latent.interpolation import blend_noise, blend_sentences
-from galip.model_repo.resolve import model_name, weights_of
+from galip.model_repo.resolve import fetch, model_name, weights_of
 from galip.serving.encoding import encode_image
 from galip.serving.pool import EncodedImage, ImageRequest, ModelInfo, WeightedPrompt
 from galip.utils.arrays import FloatArray
@@ -65,7 +68,9 @@ class ModelWorker:
             image_size=self._pipe.sizes.image_size,
             engine=self._pipe.backend.name,
             weights=weights_of(spec.model),
+            has_alpha=self._pipe.sizes.image_channels == WITH_ALPHA,
         )
+        self._tokenizer = _tokenizer_of(fetch(spec.model))
         self._texts = {"model": self.info.name, "weights": self.info.weights, "galip": __version__}
         self._warm_up(spec.batch_size)
 
@@ -94,8 +99,22 @@ class ModelWorker:
                 for request in requests
             ]
         )
-        images = self._pipe.generate(z, e, batch_size=len(requests))
-        return [encode_image(image, request, self._texts) for image, request in zip(images, requests, strict=True)]
+        (batch,) = self._pipe.stream(
+            latents=z,
+            prompt_embeds=e,
+            batch_size=len(requests),
+            background="transparent" if self.info.has_alpha else "white",
+        )
+        return [
+            encode_image(image, request, self._texts, self._count_tokens(request))
+            for image, request in zip(batch.images, requests, strict=True)
+        ]
+
+    def _count_tokens(self, request: ImageRequest) -> int:
+        """Tokens of a request's prompts, with those that begin and end each; 0 where the tokenizer is another kind."""
+        if self._tokenizer is None:
+            return 0
+        return sum(len(self._tokenizer.encode(part.prompt).ids) for part in request.prompts)
 
     def _noise(self, request: ImageRequest) -> FloatArray:
         z = blend_noise(
@@ -126,6 +145,16 @@ class ModelWorker:
             for result in self.generate([_warm_up_request(number) for number in range(size)]):
                 if isinstance(result, GalipError):
                     raise result
+
+
+def _tokenizer_of(folder: Path) -> Tokenizer | None:
+    """The tokenizer of a model's folder, to count tokens with."""
+    for path in (folder / "tokenizer.json", folder / "tokenizer" / "tokenizer.json"):
+        if path.is_file():
+            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer.no_padding()
+            return tokenizer
+    return None
 
 
 def _warm_up_request(number: int) -> ImageRequest:

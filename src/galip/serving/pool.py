@@ -44,6 +44,7 @@ class ImageRequest:
         fit: how a size that is not square is filled.
         format: how it is encoded.
         quality: of WebP and JPEG, 0 to 100.
+        transparent: whether the alpha channel of a model that has one is kept; else images are laid on white.
     """
 
     prompts: tuple[WeightedPrompt, ...]
@@ -52,6 +53,7 @@ class ImageRequest:
     fit: ImageFit = "pad"
     format: ImageFormat = "png"
     quality: int = DEFAULT_QUALITY
+    transparent: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ class EncodedImage:
         data: the file's bytes.
         format: what they are.
         width, height: in pixels.
+        prompt_tokens: of the request's prompts, as the model's tokenizer counts them.
     """
 
     data: bytes
     format: ImageFormat
     width: int
     height: int
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,14 @@ class ModelInfo:
         image_size: side of its images, in pixels.
         engine: what runs it.
         weights: their fingerprint (`galip.model_repo`): a request gives the same images as long as this is the same.
+        has_alpha: whether its images have an alpha channel.
     """
 
     name: str
     image_size: int
     engine: str
     weights: str
+    has_alpha: bool = False
 
 
 class WorkerPool(Protocol):

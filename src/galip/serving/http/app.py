@@ -14,8 +14,10 @@ from galip import __version__
 from galip.errors import GalipError
 from galip.serving.http.errors import RequestError, add_error_handlers
 from galip.serving.http.images import add_image_routes
+from galip.serving.http.interpolations import add_video_routes
 from galip.serving.http.metrics import Metrics
 from galip.serving.http.middleware import ServiceMiddleware
+from galip.serving.http.openapi import add_openapi
 from galip.serving.http.page import add_page_routes
 from galip.serving.http.service import Service
 from galip.serving.http.settings import Settings
@@ -72,29 +74,35 @@ def create_app(
     add_error_handlers(app)
     if settings.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["*"], allow_headers=["*"]
+            CORSMiddleware,
+            allow_origins=list(settings.origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-Id", "X-Ignored-Fields", "Retry-After"],
         )
     app.add_middleware(ServiceMiddleware, settings=settings, metrics=counters)  # added last, so it stands first
     add_image_routes(app, service)
     add_page_routes(app, service)
+    add_video_routes(app, service)
     _add_operations_routes(app, service, counters)
+    add_openapi(app)
     return app
 
 
 def _add_operations_routes(app: FastAPI, service: Service, metrics: Metrics) -> None:
-    @app.get("/healthz", tags=["service"])
+    @app.get("/healthz", tags=["service"], summary="Say whether the process answers")
     async def healthz() -> dict[str, str]:
         """Whether the process answers at all."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["service"])
+    @app.get("/readyz", tags=["service"], summary="Say whether an image would be generated")
     async def readyz() -> dict[str, str]:
         """Whether an image that is asked for now would be generated; 503 while the model is loaded."""
         if not service.pool.ready():
             raise RequestError(503, "no worker is ready yet", code="unavailable", headers={"Retry-After": "2"})
         return {"status": "ready"}
 
-    @app.get("/metrics", tags=["service"], response_class=Response)
+    @app.get("/metrics", tags=["service"], summary="Show the counters", response_class=Response)
     async def show_metrics() -> Response:
         """Counters for Prometheus."""
         page, kind = metrics.page()

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -58,12 +59,19 @@ class ServiceMiddleware:
             return
         self._metrics.begun()
         begun, status, endpoint = time.monotonic(), _GONE, "refused"
+        request_id = f"req_{secrets.token_hex(16)}"
+        head_only = scope["method"] == "HEAD"
+        if head_only:
+            scope = {**scope, "method": "GET"}
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), *_headers(scope["path"])]
+                own = [(b"x-request-id", request_id.encode()), *_headers(scope["path"])]
+                message["headers"] = [*message.get("headers", []), *own]
+            elif head_only and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
@@ -85,7 +93,8 @@ class ServiceMiddleware:
             self._metrics.answered(endpoint, status, seconds)
             # Without the query string, which may hold a prompt.
             client, path = scope.get("client") or ("-", 0), quote(scope["path"])
-            access_log.info('%s "%s %s" %d %.0f ms', client[0], scope["method"], path, status, 1000 * seconds)
+            method = "HEAD" if head_only else scope["method"]
+            access_log.info('%s "%s %s" %d %.0f ms %s', client[0], method, path, status, 1000 * seconds, request_id)
 
     def _check_host(self, scope: Scope) -> None:
         """Refuse names that are not this server's.
@@ -100,11 +109,8 @@ class ServiceMiddleware:
             raise RequestError(403, message, code="host_not_allowed")
 
     def _check_key(self, scope: Scope) -> None:
-        if (
-            not self._keys
-            or scope["method"] == "OPTIONS"
-            or _is_open(scope["path"].removeprefix(scope.get("root_path", "")))
-        ):
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if not self._keys or scope["method"] == "OPTIONS" or not needs_key(path):
             return
         kind, _, key = _header(scope, b"authorization").partition(" ")
         given = _digest(key.strip()) if kind.lower() == "bearer" else ""
@@ -213,8 +219,9 @@ def _headers(path: str) -> Sequence[tuple[bytes, bytes]]:
     ]
 
 
-def _is_open(path: str) -> bool:
-    return any(path == place or (place != "/" and path.startswith(place + "/")) for place in _OPEN)
+def needs_key(path: str) -> bool:
+    """Whether an address, without what a proxy puts before it, is behind the key where the server has one."""
+    return not any(path == place or (place != "/" and path.startswith(place + "/")) for place in _OPEN)
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from galip import __version__
 from galip.serving.http.errors import RequestError
-from galip.serving.http.images import IMAGE_ANSWER
+from galip.serving.http.images import IMAGE_FILE
 from galip.serving.http.schemas import AppInfo, BlendRequest, Format, Seed, Truncation
 from galip.serving.http.service import MEDIA_TYPES, Service
 from galip.serving.pool import ImageRequest, WeightedPrompt
@@ -30,11 +30,7 @@ def add_page_routes(app: FastAPI, service: Service) -> None:
         image = (await service.generate([request]))[0]
         return Response(image.data, media_type=MEDIA_TYPES[image.format])
 
-    def sides(size: int | None) -> tuple[int, int] | None:
-        side = service.side(size)
-        return None if side is None else (side, side)
-
-    @app.post("/app/draw", tags=["app"], response_class=Response, responses=IMAGE_ANSWER)
+    @app.post("/app/draw", tags=["app"], summary="Blend an image", responses=IMAGE_FILE)
     async def blend(asked: BlendRequest) -> Response:
         """Generate one image, of one point of the space or blended of several. The answer is the file itself."""
         prompts = tuple(
@@ -44,10 +40,12 @@ def add_page_routes(app: FastAPI, service: Service) -> None:
         if not any(part.weight for part in prompts):
             raise RequestError(400, "points: every weight is 0; give one of them a share", "points", "invalid_value")
         return await generate_one(
-            ImageRequest(prompts, asked.truncation, sides(asked.size), format=asked.format, quality=asked.quality)
+            ImageRequest(
+                prompts, asked.truncation, service.size(asked.size), format=asked.format, quality=asked.quality
+            )
         )
 
-    @app.get("/app/draw", tags=["app"], response_class=Response, responses=IMAGE_ANSWER)
+    @app.get("/app/draw", tags=["app"], summary="Show an image", responses=IMAGE_FILE)
     async def show(
         request: HTTPRequest,
         prompt: str,
@@ -58,7 +56,7 @@ def add_page_routes(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """The same of one point, as an address, for an `<img>`."""
         part = WeightedPrompt(service.clean_prompt(prompt), seed)
-        asked = ImageRequest((part,), truncation, sides(size), format=format)
+        asked = ImageRequest((part,), truncation, service.size(size), format=format)
         tag = f'"{hashlib.sha256(repr((asked, service.pool.info())).encode()).hexdigest()[:32]}"'
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if tag in request.headers.get("if-none-match", ""):
@@ -67,7 +65,7 @@ def add_page_routes(app: FastAPI, service: Service) -> None:
         response.headers.update(headers)
         return response
 
-    @app.get("/app/facts", tags=["app"])
+    @app.get("/app/facts", tags=["app"], summary="Describe the model and the limits")
     async def info() -> AppInfo:
         """What the page must know of the model and of the limits."""
         known = service.pool.info()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from galip.generation.noise import SEED_LIMIT
 from galip.latent.interpolation import Easing
+from galip.serving.pool import ImageFit
 
 MAX_POINTS = 32
 """Points that an image may be blended of."""
@@ -16,39 +17,70 @@ Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 Truncation = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, description="Scale of the noise.")]
 Format = Literal["png", "jpeg", "webp"]
 Quality = Annotated[int, Field(ge=0, le=100, description="Of JPEG and WebP.")]
+Background = Literal["auto", "transparent", "opaque"]
+
+WITHOUT_EFFECT = ("quality", "style", "user", "safety_identifier", "moderation", "partial_images")
+"""Fields of OpenAI's that are taken and change no image: a GAN has one quality, and says by prompts what it shows."""
 
 
-class Request(BaseModel):
-    """A body. Unknown fields are refused: a misspelt one would be ignored otherwise."""
+class StrictRequest(BaseModel):
+    """A body of this project's own page. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class GenerationRequest(Request):
-    """`POST /v1/images/generations`."""
+class Request(BaseModel):
+    """A body as OpenAI's clients send it: null is the same as leaving a field out, and unknown fields are taken."""
 
-    prompt: str = Field(description="What the images show.")
-    model: str | None = Field(None, description="The served model's name; may be left out.")
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, values: Any) -> Any:
+        return (
+            {name: value for name, value in values.items() if value is not None} if isinstance(values, dict) else values
+        )
+
+    def unknown(self) -> list[str]:
+        """Names of fields that this service does not know."""
+        return sorted(self.model_extra or {})
+
+
+class ImageOptions(Request):
+    """What `generations`, `edits` and `variations` have in common."""
+
+    model: str | None = Field(None, description="The served model's name, or an alias; may be left out.")
     n: int = Field(1, ge=1, description="Number of images.")
-    size: str = Field("auto", description='"auto", or a square such as "512x512", to which the image is enlarged.')
+    size: str = Field(
+        "auto", description='"auto", or width and height such as "1024x1536", reached by Lanczos resampling.'
+    )
+    fit: ImageFit = Field(
+        "pad", description="How a size that is not square is filled: all of the image between borders, or its middle."
+    )
     response_format: Literal["b64_json", "url"] = "b64_json"
     output_format: Format = "png"
-    output_compression: Quality = 90
+    output_compression: Quality = 100
+    background: Background = Field("auto", description="`transparent` where the model has an alpha channel.")
     seed: Seed | None = Field(
         None, description="Of the first image, the next ones count on from it; left out: random ones."
     )
     truncation: Truncation = 1.0
-    # What follows is OpenAI's, means nothing to this model, and is taken so that clients need not be changed.
+    stream: bool = Field(False, description="Answer by events, one for each image.")
+    partial_images: int = Field(0, ge=0, le=3, description="Without effect: an image is there in one step.")
     quality: str | None = Field(None, description="Without effect.")
     style: str | None = Field(None, description="Without effect: say it in the prompt.")
     user: str | None = Field(None, description="Without effect.")
+    safety_identifier: str | None = Field(None, description="Without effect; the answer repeats it.")
     moderation: str | None = Field(None, description="Without effect: nothing is filtered.")
-    background: Literal["auto", "opaque"] | None = Field(None, description="Always opaque.")
-    stream: Literal[False] | None = Field(None, description="An image is there in one step; there is no stream.")
-    partial_images: Literal[0] | None = Field(None, description="See `stream`.")
 
 
-class PointRequest(Request):
+class GenerationRequest(ImageOptions):
+    """`POST /v1/images/generations`."""
+
+    prompt: str = Field(description="What the images show.")
+
+
+class PointRequest(StrictRequest):
     """A prompt, a seed, and its share of a blend."""
 
     prompt: str
@@ -56,7 +88,7 @@ class PointRequest(Request):
     weight: float = Field(1.0, ge=0, le=1e6, allow_inf_nan=False)
 
 
-class BlendRequest(Request):
+class BlendRequest(StrictRequest):
     """`POST /app/draw`."""
 
     points: list[PointRequest] = Field(min_length=1, max_length=MAX_POINTS)
@@ -66,7 +98,7 @@ class BlendRequest(Request):
     quality: Quality = 90
 
 
-class KeyframeRequest(Request):
+class KeyframeRequest(StrictRequest):
     """An image that a video passes through."""
 
     prompt: str
@@ -77,7 +109,7 @@ class VideoRequest(Request):
     """`POST /v1/images/interpolations`."""
 
     keyframes: list[KeyframeRequest] = Field(min_length=2, max_length=256)
-    model: str | None = Field(None, description="The served model's name; may be left out.")
+    model: str | None = Field(None, description="The served model's name, or an alias; may be left out.")
     frames: int = Field(24, ge=1, description="From each keyframe to the next.")
     fps: float = Field(24.0, gt=0, le=120, allow_inf_nan=False, description="Frames per second; GIF has at most 50.")
     loop: bool = Field(False, description="Lead back to the first keyframe, and end one step before it.")
@@ -94,7 +126,24 @@ class ImageData(BaseModel):
 
     b64_json: str | None = None
     url: str | None = None
-    seed: int
+    seed: int | None = None
+
+
+class TokenDetails(BaseModel):
+    """Tokens by kind; images have no tokens here."""
+
+    text_tokens: int
+    image_tokens: int = 0
+
+
+class Usage(BaseModel):
+    """Tokens of a request: those of its prompt."""
+
+    input_tokens: int
+    input_tokens_details: TokenDetails
+    output_tokens: int = 0
+    output_tokens_details: TokenDetails
+    total_tokens: int
 
 
 class ImagesResponse(BaseModel):
@@ -102,9 +151,42 @@ class ImagesResponse(BaseModel):
 
     created: int
     data: list[ImageData]
-    background: Literal["opaque"] = "opaque"
+    background: Literal["transparent", "opaque"] = "opaque"
     output_format: Format
     size: str
+    quality: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    safety_identifier: str | None = None
+    usage: Usage | None = None
+
+
+class ImageEvent(BaseModel):
+    """An event of a stream: an image is complete."""
+
+    type: Literal["image_generation.completed", "image_edit.completed"]
+    created_at: int
+    b64_json: str
+    seed: int | None = None
+    background: Literal["transparent", "opaque"]
+    output_format: Format
+    quality: Literal["low", "medium", "high", "xhigh", "max", "auto"]
+    size: str
+    safety_identifier: str | None = None
+    usage: Usage
+
+
+class ErrorDetails(BaseModel):
+    """What is wrong, and what to do."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorResponse(BaseModel):
+    """Every error's answer."""
+
+    error: ErrorDetails
 
 
 class ModelCard(BaseModel):

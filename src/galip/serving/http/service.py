@@ -8,12 +8,14 @@ import re
 import secrets
 from collections.abc import Awaitable, Iterator, Sequence
 from typing import TypeVar
+from urllib.parse import quote
 
 from galip.errors import InputError
 from galip.generation.noise import SEED_LIMIT
 from galip.generation.prompts import clean_caption
 from galip.serving.http.errors import RequestError
 from galip.serving.http.links import ImageLinks
+from galip.serving.http.schemas import Request
 from galip.serving.http.settings import Settings
 from galip.serving.pool import EncodedImage, ImageRequest, WorkerPool
 
@@ -42,16 +44,32 @@ class Service:
         self.links = ImageLinks(settings.link_lifetime, settings.link_bytes)
         self._videos = 0
 
+    @property
+    def model_names(self) -> list[str]:
+        """What requests may call the model: its name, and aliases."""
+        return [self.pool.info().name, *self.settings.aliases]
+
     def check_model(self, model: str | None) -> None:
         """Make sure that a request means the served model.
 
         Raises:
             RequestError: it names another one.
         """
-        served = self.pool.info().name
-        if model not in (None, served):
-            message = f"there is no model {model!r} here, only {served!r}; model may be left out"
+        if model is not None and model not in self.model_names:
+            known = ", ".join(map(repr, self.model_names))
+            message = f"there is no model {model!r} here, only {known}; model may be left out"
             raise RequestError(404, message, "model", "model_not_found")
+
+    def ignored_header(self, asked: Request) -> dict[str, str]:
+        """A header that names the fields of a request that are unknown here.
+
+        Raises:
+            RequestError: there are some, and `strict` is set.
+        """
+        unknown = asked.unknown()
+        if unknown and self.settings.strict:
+            raise RequestError(400, f"unknown parameter: {unknown[0]}", unknown[0], "unknown_parameter")
+        return {"X-Ignored-Fields": quote(",".join(unknown), safe=",[]")[:1000]} if unknown else {}
 
     def clean_prompt(self, prompt: str, param: str = "prompt") -> str:
         """A prompt as the model is given it.
@@ -73,34 +91,62 @@ class Service:
         except InputError as error:
             raise RequestError(400, f"{param}: {error}", param, "invalid_value") from error
 
-    def side(self, size: int | str | None, param: str = "size") -> int | None:
-        """The side of an image in pixels; None for the model's own.
+    def size(self, size: int | str | None, param: str = "size") -> tuple[int, int] | None:
+        """Width and height of an image in pixels; None for the model's own.
 
         Args:
-            size: "auto", a square such as "512x512", or its side.
+            size: "auto", width and height such as "512x768", or the side of a square.
             param: what errors call it.
 
         Raises:
-            RequestError: it is not a square, smaller than the model's images, or larger than `max_size`.
+            RequestError: it is smaller than the model's images, or larger than `max_size`.
         """
-        own, largest = self.pool.info().image_size, self.settings.max_size
+        own, largest = self.pool.info().image_size, max(self.settings.max_size, self.pool.info().image_size)
         if size in (None, "auto"):
             return None
         if isinstance(size, str):
             found = _SIZE.fullmatch(size)
-            if found is None or found[1] != found[2]:
+            if found is None:
                 raise RequestError(
-                    400, f'{param} {size!r}: use "auto" or a square such as "{own}x{own}"', param, "invalid_value"
+                    400, f'{param} {size!r}: use "auto", or a size such as "{own}x{own}"', param, "invalid_value"
                 )
-            size = int(found[1])
-        assert size is not None
-        if not own <= size <= max(own, largest):
+            wanted = (int(found[1]), int(found[2]))
+        else:
+            assert size is not None
+            wanted = (size, size)
+        if not own <= min(wanted) <= max(wanted) <= largest:
             message = (
                 f"{param} {size}: the model's images are {own} x {own} pixels and can be enlarged up to "
                 f"{largest} x {largest}"
             )
             raise RequestError(400, message, param, "invalid_value")
-        return None if size == own else size
+        return None if wanted == (own, own) else wanted
+
+    def transparent(self, background: str, format: str) -> bool:
+        """Whether images keep their alpha channel.
+
+        Raises:
+            RequestError: they are to, and the model has no such channel, or the format cannot hold it.
+        """
+        if background != "transparent":
+            return False
+        if not self.pool.info().has_alpha:
+            message = "background transparent: this model's images have no alpha channel; use opaque or auto"
+            raise RequestError(400, message, "background", "invalid_value")
+        if format == "jpeg":
+            message = "background transparent: a JPEG has no alpha channel; use output_format png or webp"
+            raise RequestError(400, message, "background", "invalid_value")
+        return True
+
+    def check_count(self, count: int) -> None:
+        """Make sure that a request is not for more images than one may be for.
+
+        Raises:
+            RequestError: it is.
+        """
+        if count > self.settings.max_n:
+            message = f"n is {count}, and at most {self.settings.max_n} images are generated"
+            raise RequestError(400, message, "n", "invalid_value")
 
     def seeds(self, first: int | None, count: int) -> list[int]:
         """Seeds of the images of one request: random ones, or counted on from the first.

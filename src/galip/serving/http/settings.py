@@ -20,7 +20,7 @@ class Settings(BaseModel):
 
     max_prompt: int = Field(500, ge=1, le=10_000, description="Characters of a prompt.")
     max_n: int = Field(16, ge=1, le=256, description="Images of one request.")
-    max_size: int = Field(1024, ge=1, le=4096, description="Side in pixels that images are enlarged to at the most.")
+    max_size: int = Field(2048, ge=1, le=4096, description="Side in pixels that images are enlarged to at the most.")
     max_batch: int = Field(16, ge=1, le=256, description="Images generated at once.")
     max_queue: int = Field(64, ge=1, description="Images that may wait; beyond that requests get 429.")
     time_limit: float = Field(30.0, gt=0, description="Seconds that a request may take.")
@@ -32,6 +32,8 @@ class Settings(BaseModel):
     link_bytes: int = Field(64 * 2**20, ge=1, description="Memory for images behind links; the oldest go first.")
     origins: tuple[str, ...] = Field((), description="Other web pages' origins that may use the API, or *.")
     allowed_hosts: tuple[str, ...] = Field((), description="Names that requests may call this server by; none: any.")
+    strict: bool = Field(False, description="Refuse fields that are unknown, instead of naming them in a header.")
+    aliases: tuple[str, ...] = Field((), description="Further names that requests may call the model by.")
     api_keys: tuple[str, ...] = Field((), repr=False, description="Keys of which a request must give one; none: open.")
 
     @model_validator(mode="before")
