@@ -1,60 +1,32 @@
-"""`galip serve`: what is wrong is said in one line, before anything is loaded. The service itself: tests/serving."""
+"""`galip serve`: options that are wrong are named before anything is loaded."""
 
 from __future__ import annotations
 
-import socket
-from pathlib import Path
-
 import pytest
-import tiny
 from cli.running import run
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "tiny")
-
-
-def error_of(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
-    ended = run(capsys, "serve", *argv)
-    assert ended.code == 2
-    line: str = ended.err.strip().splitlines()[-1]
-    assert line.startswith("Error: ")
-    return line
+from galip.cli.serve import _aliases
 
 
 @pytest.mark.parametrize(
-    ("argv", "message"),
+    ("options", "message"),
     [
-        (["--model", "no/such/place"], "no/such/place"),
-        (["--engine", "steam"], "steam"),
-        (["--max-n", "100"], "a request for max_n=100 would never be let in"),
-        (["--max-size", "0"], "--max-size 0: Input should be greater than or equal to 1"),
-        (["--time-limit", "0"], "--time-limit 0"),
-        (["--cluster", "slurm"], "'--cluster': Value error, 'slurm' is not one of 'ray'"),
-        (["--log-level", "loud"], "'--log-level': Value error, 'loud' is not one of 'debug'"),
-        (["--api-keys", "no-such-file"], "no-such-file: No such file or directory"),
-        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid: there is no such address"),
+        (["--alias", "gpt-image-1"], "--alias gpt-image-1: give a name and the model"),
+        (["--alias", "=emoji-64"], "--alias =emoji-64: give a name and the model"),
+        (["--alias", "gpt-image-1=other"], "this service has the model emoji-64 alone"),
+        (["--alias", "gpt-image-1=emoji-64", "--name", "mine"], "this service has the model mine alone"),
+        (["--max-size", "100000"], "--max-size 100000"),
+        (["--max-n", "100", "--max-queue", "8"], "max_queue is 8"),
+        (["--log-level", "loud"], "loud"),
+        (["--cluster", "slurm"], "slurm"),
+        (["--model", "nowhere"], "nowhere"),
     ],
 )
-def test_mistakes_are_one_clean_line(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
-    assert message in error_of(capsys, *argv)
+def test_wrong_options_are_named(capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
+    ended = run(capsys, "serve", *options)
+    assert ended.code == 2
+    assert message in ended.err
 
 
-def test_an_empty_file_of_keys_is_no_open_door(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("GALIP_API_KEY", raising=False)
-    keys = tmp_path / "keys.txt"
-    keys.write_text("\n  \n")
-    assert f"--api-keys {keys}: it holds no key" in error_of(capsys, "--model", folder, "--api-keys", keys)
-
-
-def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        assert f"127.0.0.1:{port} cannot be had" in error_of(capsys, "--model", folder, "--port", port)
+def test_aliases_mean_the_served_model() -> None:
+    assert _aliases(["gpt-image-1=emoji-64", " dall-e-3 = emoji-64 "], "emoji-64") == ("gpt-image-1", "dall-e-3")
