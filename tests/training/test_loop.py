@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import signal
+import warnings
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -387,3 +389,24 @@ def test_progress_after_a_changed_batch_never_passes_the_end(
     open_run(config, tmp_path / "run", progress=lambda *progress: told.append(progress)).fit()
     assert told[-1] == ("training", 12, 12) and all(done <= total for _, done, total in told)
     assert "12/12 images" in caplog.text and "-0 min" not in caplog.text and "0 min left" in caplog.text
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_captions_that_are_too_long_are_one_line_with_a_count(
+    toy_clip: Path, tmp_path: Path, toy_data: Path, caplog: pytest.LogCaptureFixture, cached: bool
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(4):
+        lines = [f"red {'rain ' * 40}{number} {line}" for line in range(30)]
+        (data / f"{number}.txt").write_text("\n".join(lines))
+        shutil.copy(next(toy_data.glob("*.png")), data / f"{number}.png")
+    trainer = open_run(toy.config(data, toy_clip), tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vectors = toy.caption_vectors(trainer, cached=cached)
+        for batch in islice(toy.batches(trainer), 3):
+            vectors(batch.captions)
+    told = [record.getMessage() for record in caplog.records if "too long" in record.getMessage()]
+    assert len(told) == 1 and "red rain rain" in told[0]
+    assert told[0].startswith("120 captions are too long and are truncated" if cached else "captions that are too long")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +14,8 @@ from galip.distributed import Distributed
 from galip.models.text import SentenceEncoder
 from galip.training.networks import Networks
 from galip.training.tensors import Bundle
+
+logger = logging.getLogger(__name__)
 
 _BLOCK = 256
 
@@ -50,23 +54,45 @@ class VectorTable:
         self.encoder = encoder
         self._rows: dict[str, int] = {}
         self._table: Tensor | None = None
+        self._told = False
         if captions is None:
             return
         self._rows = {caption: row for row, caption in enumerate(captions)}
         self._table = torch.zeros(len(captions), encoder.dim)
         rank, world = (distributed.rank, distributed.world) if distributed else (0, 1)
+        too_long: list[str] = []
         for start in range(rank * _BLOCK, len(captions), world * _BLOCK):
             block = list(captions[start : start + _BLOCK])
-            self._table[start : start + len(block)] = encoder.encode(block).cpu()
+            vectors, cut = self._encode(block)
+            self._table[start : start + len(block)] = vectors.cpu()
+            too_long += cut
         if distributed is not None and world > 1:
             self._table = distributed.total(self._table.to(distributed.device)).cpu()
+            too_long = distributed.collect(too_long)
+        if too_long and (distributed is None or distributed.is_main):
+            logger.warning("%d captions are too long and are truncated; the first: %s", len(too_long), too_long[0])
 
     def __call__(self, captions: Sequence[str], device: torch.device) -> Tensor:
         """Vectors of B captions, fp32 [B, dim] on `device`."""
         rows = [self._rows.get(caption, -1) for caption in captions]
         if self._table is None or -1 in rows:
-            return self.encoder.encode(captions).to(device)
+            vectors, too_long = self._encode(captions)
+            if too_long and not self._told:
+                self._told = True
+                logger.warning("captions that are too long are truncated; the first: %s", too_long[0])
+            return vectors.to(device)
         return self._table[rows].to(device)
+
+    def _encode(self, captions: Sequence[str]) -> tuple[Tensor, list[str]]:
+        """Vectors of captions, and what the encoder warned of, which would be a line for each caption."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            vectors = self.encoder.encode(captions)
+        too_long = [one for one in caught if issubclass(one.category, UserWarning) and "truncated" in str(one.message)]
+        for other in caught:
+            if other not in too_long:
+                warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+        return vectors, [str(one.message) for one in too_long]
 
 
 class CaptionVectors:
