@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from galip.training.augment import cut_out, random_augmentations, recolour, shift, shift_by_gather
+from galip.training.augment import (
+    cut_out,
+    lay_on,
+    random_augmentations,
+    random_backgrounds,
+    recolour,
+    shift,
+    shift_by_gather,
+)
 from galip.training.config import AugmentationConfig
 
 
@@ -76,3 +84,27 @@ def test_gradients_come_through() -> None:
     pictures = torch.randn(2, 3, 8, 8, requires_grad=True)
     real(pictures).square().sum().backward()
     assert pictures.grad is not None and (pictures.grad != 0).float().mean() > 0.5
+
+
+def test_images_are_laid_on_their_colour_and_rgb_stays_as_it_is() -> None:
+    rgb = torch.randn(2, 3, 4, 4)
+    assert lay_on(rgb, None) is rgb
+    rgba = torch.cat([rgb, torch.tensor([-1.0, 1.0])[:, None, None, None].expand(2, 1, 4, 4)], dim=1).requires_grad_()
+    colours = torch.tensor([[0.5, -0.5, 0.0], [1.0, 1.0, 1.0]])
+    laid = lay_on(rgba, colours)
+    assert torch.equal(laid[0], colours[0, :, None, None].expand(3, 4, 4)), "transparent: the colour alone"
+    assert torch.equal(laid[1], rgb[1]), "opaque: the image alone"
+    assert torch.equal(lay_on(rgba, None)[0], torch.ones(3, 4, 4))
+    laid.square().sum().backward()
+    assert rgba.grad is not None and rgba.grad[:, 3].abs().sum() > 0, "alpha is learnt through the background"
+
+
+def test_a_quarter_of_the_backgrounds_is_white_and_each_belongs_to_its_sample() -> None:
+    many = random_backgrounds(0, list(range(4000)))
+    white = (many == 1).all(1)
+    assert abs(white.float().mean() - 0.25) < 0.03 and many.min() < -0.99
+    assert torch.equal(many[7:9], random_backgrounds(0, [7, 8])) and not torch.equal(
+        many, random_backgrounds(1, list(range(4000)))
+    )
+    others = many[~white]
+    assert (others.mean(0).abs() < 0.05).all() and abs(others.std() - 2 / 12**0.5) < 0.03

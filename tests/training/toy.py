@@ -20,13 +20,13 @@ from galip.training.text_vectors import CaptionVectors
 CAPTIONS = {"red heart": (220, 30, 30), "sleepy cat": (60, 60, 60), "rain": (40, 80, 220), "two birds": (240, 220, 60)}
 
 
-def pictures(folder: Path, copies: int = 3) -> Path:
-    """`copies` of each caption's image, a plain square on white, as metadata.jsonl."""
+def pictures(folder: Path, copies: int = 3, alpha: bool = False) -> Path:
+    """`copies` of each caption's image, a plain square on white or (`alpha`) on nothing, as metadata.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for caption, colour in CAPTIONS.items():
         for copy in range(copies):
-            picture = Image.new("RGB", (32, 32), "white")
+            picture = Image.new("RGBA", (32, 32), (0, 0, 0, 0)) if alpha else Image.new("RGB", (32, 32), "white")
             picture.paste(colour, (6 + copy, 6, 26 + copy, 26))
             name = f"{caption.replace(' ', '-')}-{copy}.png"
             picture.save(folder / name)
@@ -40,14 +40,14 @@ def clip(folder: Path) -> Path:
     return tiny.save(folder)
 
 
-def config(data: Path, clip_folder: Path, **sections: Any) -> TrainConfig:
+def config(source: Path, clip_folder: Path, /, **sections: Any) -> TrainConfig:
     """Six steps of a batch of four on the toy data; `sections` say what is otherwise."""
     tree: dict[str, Any] = {
         "name": "toy",
         "model": {"preset": "mini-64", "clip": str(clip_folder)},
         "generator": _arguments(parts.generator()),
         "discriminator": _arguments(parts.discriminator()),
-        "data": {"source": str(data)},
+        "data": {"source": str(source)},
         "augmentation": {"shift": 0.07},
         "schedule": {"images": 24, "batch": 4},
         "logging": {"every": 4},

@@ -102,6 +102,7 @@ class ImageGenerator(nn.Module):
         block_sizes: side of each up-block's output, in pixels.
         block_channels: channels of each up-block's output.
         concept_scale: weight of the visual concepts beside the bridge feature.
+        image_channels: 3 for RGB, 4 for RGBA.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class ImageGenerator(nn.Module):
         block_sizes: Sequence[int],
         block_channels: Sequence[int],
         concept_scale: float,
+        image_channels: int = 3,
     ) -> None:
         super().__init__()
         self.concept_scale = concept_scale
@@ -121,7 +123,7 @@ class ImageGenerator(nn.Module):
             UpBlock(in_channels, out_channels, cond_dim, size)
             for in_channels, out_channels, size in zip(inputs, block_channels, block_sizes, strict=True)
         )
-        self.to_rgb = nn.Conv2d(block_channels[-1], 3, 3, padding=1)
+        self.to_rgb = nn.Conv2d(block_channels[-1], image_channels, 3, padding=1)
 
     def forward(self, bridge: Tensor, concepts: Tensor, conds: Sequence[Tensor]) -> Tensor:
         """Draw the picture.
@@ -132,7 +134,7 @@ class ImageGenerator(nn.Module):
             conds: a condition [B, cond_dim] for each up-block, coarse to fine.
 
         Returns:
-            [B, 3, S, S], a picture in about [-1, 1], not clamped.
+            [B, image_channels, S, S], an image in about [-1, 1], not clamped.
         """
         x = self.stem(bridge + self.concept_scale * concepts)
         for block, cond in zip(self.blocks, conds, strict=True):
@@ -164,6 +166,7 @@ class MateGenerator(ModelMixin, ConfigMixin):
             here so that `FrozenCLIPVision` is built with the same one.
         bridge_input: what the Bridge-FP's coarse map is made of: "noise" (the paper) or "condition", noise and
             sentence vector.
+        image_channels: 3 for RGB; 4 for RGBA, the alpha channel in [-1, 1] too and colours not multiplied by it.
 
     Raises:
         ValueError: sizes contradict each other; the message names the argument.
@@ -186,9 +189,13 @@ class MateGenerator(ModelMixin, ConfigMixin):
         block_channels: Sequence[int] = (512, 512, 512, 256, 128, 64),
         clip_input: ClipInput = "standard",
         bridge_input: BridgeInput = "noise",
+        image_channels: int = 3,
     ) -> None:
         super().__init__()
         _check_config(grid, prompt_blocks, block_sizes, block_channels, clip_input, bridge_input)
+        if image_channels not in (3, 4):
+            raise ValueError(f"image_channels is {image_channels}; use 3 for RGB or 4 for RGBA")
+        self.image_channels = image_channels
         # A saved configuration comes back with lists.
         self.prompt_blocks = tuple(prompt_blocks)
         self.z_dim = z_dim
@@ -206,7 +213,13 @@ class MateGenerator(ModelMixin, ConfigMixin):
         )
         self.prompt_predictor = PromptPredictor(z_dim + cond_dim, len(self.prompt_blocks), vision_width)
         self.image_generator = ImageGenerator(
-            vision_width, stem_channels, z_dim + cond_dim, block_sizes, block_channels, concept_scale
+            vision_width,
+            stem_channels,
+            z_dim + cond_dim,
+            block_sizes,
+            block_channels,
+            concept_scale,
+            image_channels,
         )
 
     @property
@@ -291,7 +304,7 @@ class MateGenerator(ModelMixin, ConfigMixin):
             vision: the frozen CLIP-ViT, of the configured width and grid.
 
         Returns:
-            [B, 3, S, S] in about [-1, 1], not clamped.
+            [B, image_channels, S, S] in about [-1, 1], not clamped.
 
         Raises:
             ValueError: `z` or `e` has a wrong shape, or `vision` is not the transformer this model was built for.

@@ -19,6 +19,7 @@ from galip.training.config import AugmentationConfig
 from galip.training.tensors import Bundle
 
 _GREY = 0.0
+_WHITE_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,30 @@ def random_augmentations(
         corners = torch.from_numpy(np.stack(placed, axis=1))
     real, fake = (Augmentation(shifts[side], colours[side], corners[side], hole) for side in range(2))
     return real, fake
+
+
+def random_backgrounds(run_seed: int, indices: list[int]) -> Tensor:
+    """The plain colours that samples with an alpha channel are laid on, [B, 3] in [-1, 1]: a quarter of them white."""
+    rows = np.stack([sample_rng(run_seed, index, Stream.BACKGROUND).random(4) for index in indices])
+    colours = np.where(rows[:, :1] < _WHITE_SHARE, 1.0, 2 * rows[:, 1:] - 1)
+    return torch.from_numpy(colours.astype(np.float32))
+
+
+def lay_on(images: Tensor, colours: Tensor | None) -> Tensor:
+    """Lay images with an alpha channel on plain colours; differentiable.
+
+    Args:
+        images: [B, 4, H, W], or [B, 3, H, W], which come back as they are; in about [-1, 1], not clamped.
+        colours: [B, 3] in [-1, 1]; None: white.
+
+    Returns:
+        [B, 3, H, W].
+    """
+    if images.shape[1] == 3:
+        return images
+    alpha = (images[:, 3:] + 1) / 2
+    behind = images.new_ones(()) if colours is None else colours[:, :, None, None].to(images.dtype)
+    return images[:, :3] * alpha + behind * (1 - alpha)
 
 
 def random_shifts(run_seed: int, indices: list[int], largest: int) -> NDArray[np.int64]:

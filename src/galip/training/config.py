@@ -58,6 +58,7 @@ class GeneratorConfig(Section):
     bridge_input: Literal["noise", "condition"] | None = Field(
         None, description="what the coarse map is made of: noise alone (the paper), or noise and sentence vector"
     )
+    image_channels: Literal[3, 4] | None = Field(None, description="3: RGB; 4: RGBA, images with an alpha channel")
 
 
 class DiscriminatorConfig(Section):
@@ -83,7 +84,9 @@ class DataConfig(Section):
     workers: int = Field(0, ge=0, description="loader processes; 0 reads in the training process")
     cache_mb: int = Field(512, ge=0, description="memory for decoded images that need no resizing")
     shuffle_buffer: int = Field(1000, ge=1, description="records held for shuffling; streamed shards only")
-    channels: Literal[3, 4] = Field(3, description="3: RGB, transparent parts laid on white; 4: RGBA")
+    channels: Literal[3, 4] | None = Field(
+        None, description="3: RGB, transparent parts laid on white; 4: RGBA; None: what the generator makes"
+    )
     weighted: bool = Field(False, description="draw records as often as the field weight in their JSON says")
     max_broken: float = Field(0.01, ge=0, le=1, description="share of broken records that a run puts up with")
     max_broken_shards: int = Field(1, ge=0, description="broken shards that a run puts up with")

@@ -18,6 +18,7 @@ from galip.evaluation.references import References
 from galip.generation.noise import noise
 from galip.models.generator import MateGenerator
 from galip.torch_backend.pipeline import GALIPPipeline
+from galip.training.augment import lay_on
 from galip.training.config import TrainConfig
 from galip.training.networks import Networks
 
@@ -57,7 +58,7 @@ class QuickScores:
             captions = self.captions[start : start + _AT_ONCE]
             e = networks.sentence_encoder.encode(captions).to(device)
             z = torch.from_numpy(noise([0], average.z_dim)).to(device).expand(len(captions), -1)
-            pictures = average(z, e, networks.vision).float().clamp(-1, 1)
+            pictures = lay_on(average(z, e, networks.vision).float().clamp(-1, 1), None)
             vectors = F.normalize(networks.vision.embed(pictures).float(), dim=1)
             said = e if networks.t5 is None else networks.clip_encoder.encode(captions).to(device)
             columns = [_cosine(vectors, said)[:, None]]

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from galip.generation.noise import noise
-from galip.generation.output import to_pil
+from galip.generation.output import on_background, to_pil
 from galip.training.checkpoint import (
     CheckpointInfo,
     best_checkpoint,
@@ -218,7 +218,8 @@ class GridHook(Hook):
         for vector in e:
             z = torch.from_numpy(noise(seeds, average.z_dim)).to(device)
             fakes = average(z, vector.expand(len(seeds), -1), networks.vision)
-            images += to_pil(((fakes.float() + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy())
+            shown = on_background(((fakes.float() + 1) / 2).clamp(0, 1).cpu().numpy(), "white")
+            images += to_pil(shown.transpose(0, 2, 3, 1))
         return images
 
 

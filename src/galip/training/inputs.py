@@ -48,6 +48,11 @@ class TrainData:
             start: number of the first sample.
         """
         data, distributed = self.config.data, self.distributed
+        if data.channels not in (None, sample_rng.channels):
+            raise InputError(
+                f"data.channels is {data.channels}, but the generator makes images of {sample_rng.channels} channels "
+                f"(generator.image_channels); leave data.channels out"
+            )
         return Loader(
             self.source,
             run_seed=self.config.seed,
@@ -61,7 +66,7 @@ class TrainData:
             workers=data.workers,
             cache_bytes=data.cache_mb << 20,
             shuffle_buffer=data.shuffle_buffer,
-            channels=data.channels,
+            channels=sample_rng.channels,
             weighted=data.weighted,
             max_broken=data.max_broken,
             max_broken_shards=data.max_broken_shards,

@@ -62,7 +62,7 @@ class FakeImages(Bundle):
     """Generated images of B captions, and what CLIP sees of them.
 
     Attributes:
-        images: G(z, e), [B, C, S, S].
+        images: G(z, e), [B, 3, S, S], laid on its background where it has an alpha channel.
         augmented: what CLIP is shown of them, [B, 3, S, S].
         taps: C(G(z, e)), tapped CLIP features, each [B, width, g, g].
         vectors: CLIP_image(G(z, e)), [B, embed_dim].
@@ -147,7 +147,7 @@ def generator_loss(
         precision: of D.
         second_pair: a second CLIP's vectors of the fakes and of their captions, for `options.similarity_second`.
         paired_with: for `options.paired`, the real images of the same captions and G(z', e) of other noise z', both
-            [B, C, S, S] in [-1, 1].
+            [B, 3, S, S] in [-1, 1].
     """
     precision = precision or Precision(e.device.type)
     with precision.mixed():

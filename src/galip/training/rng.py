@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from galip.data.rng import Stream, sample_rng
-from galip.training.augment import Augmentation, random_augmentations
+from galip.training.augment import Augmentation, random_augmentations, random_backgrounds
 from galip.training.config import TrainConfig
 from galip.training.tensors import Bundle
 
@@ -26,12 +26,15 @@ class RandomInputs(Bundle):
         z: noise, float32 [B, z_dim].
         other_z: independent noise, for a second image of each caption; None where the objective needs none.
         augment_real, augment_fake: the augmentation of the real and of the generated images.
+        background: what real and generated images with an alpha channel are laid on, [B, 3] in [-1, 1]; None: they
+            have none.
     """
 
     z: Tensor
     other_z: Tensor | None
     augment_real: Augmentation
     augment_fake: Augmentation
+    background: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -42,18 +45,21 @@ class SampleRNG:
         config: the run.
         z_dim: length of the noise.
         size: side of the images in pixels.
+        channels: 3, or 4 where they have an alpha channel.
     """
 
     config: TrainConfig
     z_dim: int
     size: int
+    channels: int = 3
 
     def __call__(self, indices: list[int]) -> RandomInputs:
         """The random inputs of samples `indices`, on the CPU."""
         seed, config = self.config.seed, self.config
         other = sample_noise(seed, indices, self.z_dim, Stream.OTHER_NOISE) if config.loss.paired else None
         augmentations = random_augmentations(config.augmentation, self.size, seed, indices)
-        return RandomInputs(sample_noise(seed, indices, self.z_dim), other, *augmentations)
+        background = random_backgrounds(seed, indices) if self.channels == 4 else None
+        return RandomInputs(sample_noise(seed, indices, self.z_dim), other, *augmentations, background)
 
 
 def sample_noise(run_seed: int, indices: list[int], z_dim: int, stream: Stream = Stream.NOISE) -> Tensor:

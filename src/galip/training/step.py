@@ -19,6 +19,7 @@ from galip.data.samples import Batch
 from galip.distributed import Distributed
 from galip.models.discriminator import MateDiscriminator
 from galip.training import losses
+from galip.training.augment import lay_on
 from galip.training.batches import caption_ids
 from galip.training.config import LossConfig, TrainConfig
 from galip.training.losses import DiscriminatorTerms, FakeImages, GeneratorTerms
@@ -34,10 +35,10 @@ class MicroBatch(Bundle):
     """What one process holds at once: b samples, all on the device.
 
     Attributes:
-        images: real images, uint8 [b, C, S, S].
+        images: real images, uint8 [b, C, S, S], RGB or RGBA as the generator's.
         text: vectors of their captions.
         e_mis: sentence vectors of other captions [b, cond_dim]; None where the whole batch has one caption.
-        random: noise and augmentation.
+        random: noise, augmentation, background.
     """
 
     images: Tensor
@@ -149,7 +150,8 @@ class GANStep:
         self.networks, self.config, self.distributed = networks, config, distributed
         self.device = distributed.device
         self.precision = Precision(self.device.type, DTYPES[config.performance.precision])
-        self.sample_rng = SampleRNG(config, networks.generator.z_dim, networks.generator.image_size)
+        g = networks.generator
+        self.sample_rng = SampleRNG(config, g.z_dim, g.image_size, g.image_channels)
         vision = networks.vision
         self._taps_and_embed: Any = vision.taps_and_embed
         self._taps: Any = vision.taps
@@ -254,6 +256,7 @@ class GANStep:
         """
         with self.distributed.without_sync(self._generator, more_to_come), self.precision.mixed():
             images = self._generator(micro.random.z, micro.text.e, self.networks.vision)
+            images = lay_on(images, micro.random.background)
             augmented = micro.random.augment_fake(images)
             taps, vectors = self.clip_features(augmented)
         return FakeImages(images, augmented, taps, vectors)
@@ -273,15 +276,15 @@ class GANStep:
         return taps
 
     def real_images(self, micro: MicroBatch) -> Tensor:
-        """The real images, [b, C, S, S] in [-1, 1]."""
-        return micro.images.to(torch.float32).div_(127.5).sub_(1)
+        """The real images, [b, 3, S, S] in [-1, 1], on the same background as the generated ones."""
+        return lay_on(micro.images.to(torch.float32).div_(127.5).sub_(1), micro.random.background)
 
     @torch.no_grad()
     def other_images(self, micro: MicroBatch) -> Tensor:
-        """The images that other noise gives, [b, C, S, S]."""
+        """The images that other noise gives, [b, 3, S, S]."""
         with self.precision.mixed():
             images: Tensor = self.networks.generator(micro.random.other_z, micro.text.e, self.networks.vision)
-        return images
+        return lay_on(images, micro.random.background)
 
     def d_loss(self, micro: MicroBatch, real_taps: list[Tensor], fake_taps: list[Tensor]) -> DiscriminatorTerms:
         """L_D of a micro-batch."""
