@@ -37,19 +37,17 @@ from typing import Any
 import numpy as np
 import torch
 from common import RESULTS, SIZES, captions, median, random_networks, table, write_result
-from roofline_parts import Part, State, count, folded_parts, plain_parts
+from roofline_parts import Part, State, count, generator_parts
 from torch import Tensor
 
-from galip.export.exporting import Source, export
-from galip.export.folded_vision import fold_vision
-from galip.export.folding import fold
-from galip.generation.engines import installed, load_network
+from galip.generation.engines import load_network
 from galip.generation.load import load
 from galip.generation.onnx_backend import CHUNKS
 from galip.generation.select import WITHOUT_TORCH
-from galip.model_repo.export_folder import GENERATOR, SUFFIX, Kind
+from galip.model_repo.export_folder import GENERATOR
 from galip.torch_backend.pipeline import GALIPPipeline
 from galip.training.networks import Networks
+from galip.utils.extras import is_installed
 from galip.utils.provenance import machine
 
 TOLERANCE = 1e-4
@@ -142,15 +140,12 @@ def whole_generators(networks: Networks, feeds: dict[str, Any], expected: Tensor
         SystemExit: a form draws another picture.
     """
     pipe = GALIPPipeline(networks.tokenizer, networks.text_encoder, networks.vision.model, networks.generator)
-    forms = ["torch, plain", "torch, folded", *filter(installed, WITHOUT_TORCH)]
+    forms = ["torch, plain", "torch, folded", *filter(is_installed, WITHOUT_TORCH)]
     times: dict[str, list[float]] = {form: [] for form in forms}
     ratios: dict[str, list[float]] = {form: [] for form in forms}
     peaks = []
     with tempfile.TemporaryDirectory() as place:
-        model = Path(place) / "model"
-        pipe.save_pretrained(model)
-        for engine in filter(installed, WITHOUT_TORCH):
-            export(pipe, Source("random", model), Path(place) / engine, _kind(engine))
+        pipe.save_pretrained(Path(place) / "model")
         np.savez(Path(place) / "feeds.npz", expected=expected.numpy(), **feeds)
         for _ in range(given.rounds):
             for form in forms:
@@ -193,19 +188,13 @@ def work(order: dict[str, Any]) -> dict[str, float]:
 
 def _prepared(form: str, place: Path, feeds: dict[str, Any], threads: int) -> Callable[[], Tensor]:
     if form in WITHOUT_TORCH:
-        network = load_network(form, place / form / (GENERATOR + SUFFIX[_kind(form)]), threads, CHUNKS)
+        network = load_network(form, place / "model" / f"{GENERATOR}.onnx", threads, CHUNKS)
         return lambda: torch.from_numpy(network(feeds))
     pipe = load(place / "model", device="cpu", engine="torch")
     generator = pipe.generator.requires_grad_(False).eval()
     z, e = torch.from_numpy(feeds["z"]), torch.from_numpy(feeds["e"][:, 0].copy())
-    if form == "torch, plain":
-        return lambda: generator(z, e, pipe.vision)
-    folded, vision = fold(generator), fold_vision(pipe.vision)
-    return lambda: folded(z, e, vision)
-
-
-def _kind(engine: str) -> Kind:
-    return "openvino" if engine == "openvino" else "onnx"
+    generator.fold(form == "torch, folded")
+    return lambda: generator(z, e, pipe.vision)
 
 
 def check_same(name: str, picture: Tensor, expected: Tensor) -> None:
@@ -224,20 +213,16 @@ def measure(size: str, batch: int, given: Any) -> dict[str, Any]:
     """Everything that the report shows."""
     networks = random_networks(size)
     networks.generator.requires_grad_(False).eval()
-    folded, folded_vision = fold(networks.generator), fold_vision(networks.vision)
     z = torch.randn(batch, networks.generator.z_dim, generator=torch.Generator().manual_seed(0))
     state: State = {"captions": captions(batch), "z": z}
     peak, rate = matrix_rate(given.side), bandwidth(given.bytes)
     print(f"{peak / 1e9:.1f} GFLOP/s, {rate / 1e9:.1f} GB/s", file=sys.stderr)
 
-    forms = {
-        "plain": plain_parts(networks),
-        "folded": folded_parts(networks, folded, folded_vision),
-    }
     result: dict[str, Any] = {"peak_flops": peak, "bandwidth": rate, "parts": {}}
-    for form, parts in forms.items():
+    for form in ("plain", "folded"):
+        networks.generator.fold(form == "folded")
         own = dict(state)
-        rows = measure_parts(parts, own, given.repeats)
+        rows = measure_parts(generator_parts(networks, whole_context=form == "plain"), own, given.repeats)
         if form == "plain":
             state["e"] = own["e"]
             expected = networks.generator(z, own["e"], networks.vision)

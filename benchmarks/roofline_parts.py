@@ -12,8 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from galip.export.folded_vision import FoldedVision
-from galip.export.folding import FoldedGenerator
 from galip.models.layers import LEAKY_SLOPE
 from galip.models.text import CLIPSentenceEncoder
 from galip.training.networks import Networks
@@ -43,17 +41,25 @@ class Part:
 # ---- the parts
 
 
-def plain_parts(networks: Networks) -> list[Part]:
-    """Of the form as the paper writes it; affine MLPs belong to the blocks that they modulate."""
+def generator_parts(networks: Networks, whole_context: bool) -> list[Part]:
+    """Of the generator in the form in which it is (`MateGenerator.fold`); affine MLPs belong to their blocks.
+
+    Args:
+        networks: the model.
+        whole_context: encode captions in as many tokens as the text encoder takes, not in as many as they have.
+    """
     generator, vision, text = networks.generator, networks.vision, networks.text_encoder
-    image: Any = generator.image_generator
+    encoder, image = CLIPSentenceEncoder(networks.tokenizer, text), generator.image_generator
 
     def encode(s: State) -> None:
-        context = text.config.max_position_embeddings
-        tokens = networks.tokenizer(
-            s["captions"], padding="max_length", truncation=True, max_length=context, return_tensors="pt"
-        )
-        s["e"] = text(input_ids=tokens["input_ids"]).text_embeds
+        if whole_context:
+            context = text.config.max_position_embeddings
+            tokens = networks.tokenizer(
+                s["captions"], padding="max_length", truncation=True, max_length=context, return_tensors="pt"
+            )
+            s["e"] = text(input_ids=tokens["input_ids"]).text_embeds
+        else:
+            s["e"] = encoder.encode(s["captions"])
         s["cond"] = torch.cat([s["z"], s["e"]], dim=1)
 
     def stem(s: State) -> None:
@@ -97,64 +103,6 @@ def plain_parts(networks: Networks) -> list[Part]:
             for block in image.blocks
         ),
         Part("RGB", ends, ("x",), ("picture",), (image.to_rgb,)),
-    ]
-
-
-def folded_parts(networks: Networks, generator: FoldedGenerator, vision: FoldedVision) -> list[Part]:
-    """Of the folded form; a caption is encoded in as many tokens as it has, all affine MLPs are one part."""
-    encoder = CLIPSentenceEncoder(networks.tokenizer, networks.text_encoder)
-
-    def encode(s: State) -> None:
-        s["e"] = encoder.encode(s["captions"])
-        s["cond"] = torch.cat([s["z"], s["e"]], dim=1)
-
-    def bridge(s: State) -> None:
-        x = generator.bridge_linear(s["cond"] if generator.bridge_from_condition else s["z"])
-        x = x.unflatten(1, generator.bridge_shape)
-        for at, block in enumerate(generator.bridge_blocks):
-            x = block(x, s["modulations"][0][2 * at : 2 * at + 2])
-        s["bridge"] = generator.bridge_conv(x)
-
-    def prompts(s: State) -> None:
-        s["prompts"] = generator.prompt_linear(s["cond"]).unflatten(1, generator.prompt_shape)
-
-    def stem(s: State) -> None:
-        s["x"] = generator.stem(s["bridge"] + generator.concept_scale * s["concepts"])
-
-    def ends(s: State) -> None:
-        s["picture"] = generator.to_rgb(torch.nn.functional.leaky_relu(s["x"], LEAKY_SLOPE))
-
-    bridge_modules = (generator.bridge_linear, generator.bridge_blocks, generator.bridge_conv)
-    return [
-        Part("text encoder", encode, (), ("e",), (networks.text_encoder,)),
-        Part(
-            "affine MLPs",
-            lambda s: s.update(modulations=generator.modulations.of_one(s["cond"])),
-            ("cond",),
-            ("modulations",),
-            (generator.modulations,),
-        ),
-        Part("bridge", bridge, ("cond" if generator.bridge_from_condition else "z",), ("bridge",), bridge_modules),
-        Part("prompts", prompts, ("cond",), ("prompts",), (generator.prompt_linear,)),
-        Part(
-            "ViT",
-            lambda s: s.update(concepts=vision.induce(s["bridge"], s["prompts"], generator.prompt_blocks)),
-            ("bridge", "prompts"),
-            ("concepts",),
-            (vision,),
-        ),
-        Part("stem", stem, ("bridge", "concepts"), ("x",), (generator.stem,)),
-        *(
-            Part(
-                f"up-block to {block.size}",
-                lambda s, b=block, m=at: s.update(x=b(s["x"], s["modulations"][m])),  # type: ignore[misc]
-                ("x",),
-                ("x",),
-                (block,),
-            )
-            for at, block in enumerate(generator.up_blocks, start=1)
-        ),
-        Part("RGB", ends, ("x",), ("picture",), (generator.to_rgb,)),
     ]
 
 

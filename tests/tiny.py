@@ -35,7 +35,7 @@ def pipeline(seed: int = 0, text: str = "clip") -> GALIPPipeline:
     return pipe
 
 
-def save(folder: Path, seed: int = 0) -> Path:
-    """A saved model folder."""
-    pipeline(seed).save_pretrained(folder)
+def save(folder: Path, seed: int = 0, graphs: bool = False) -> Path:
+    """A saved model folder; with graphs for tests of engines, which are exported once in a session."""
+    pipeline(seed).save_pretrained(folder, graphs=graphs)
     return folder

@@ -13,9 +13,6 @@ import torch
 from benchmarks.scripts import script
 from torch import nn
 
-from galip.export.folded_vision import fold_vision
-from galip.export.folding import fold
-
 
 @pytest.fixture
 def roofline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -33,18 +30,15 @@ class Counted:
     def __init__(self, roofline: ModuleType) -> None:
         self.networks = roofline.random_networks("tiny")
         generator, vision = self.networks.generator, self.networks.vision
-        self.folded = fold(generator)
-        parts = {
-            "plain": roofline.plain_parts(self.networks),
-            "folded": roofline.folded_parts(self.networks, self.folded, fold_vision(vision)),
-        }
         z = torch.randn(2, generator.z_dim)
         self.states: dict[str, dict[str, Any]] = {}
         self.rows: dict[str, dict[str, dict[str, Any]]] = {}
         with torch.no_grad():
-            for form, some in parts.items():
+            for form in ("folded", "plain"):
+                generator.fold(form == "folded")
+                parts = roofline.generator_parts(self.networks, whole_context=form == "plain")
                 state = {"captions": roofline.captions(2), "z": z}
-                self.rows[form] = {row["name"]: row for row in roofline.count(some, state)}
+                self.rows[form] = {row["name"]: row for row in roofline.count(parts, state)}
                 self.states[form] = state
             self.picture = generator(z, self.states["plain"]["e"], vision)
 
@@ -66,12 +60,18 @@ def test_operations_are_those_of_the_formulas(roofline: ModuleType) -> None:
     block = 2 * batch * (9 * 16 * 12 + 9 * 12 * 12 + 16 * 12) * 16**2
     heads = 2 * batch * 4 * (cond * 16 + 16 * 16 + cond * 12 + 12 * 12)
     assert plain["up-block to 16"]["flops"] == block + heads
-    # Folded: 16 taps of a quarter of the pixels, the 1x1 before upsampling, and no MLPs.
-    assert folded["up-block to 16"]["flops"] == 2 * batch * (16 * 16 * 12 * 8**2 + 9 * 12 * 12 * 16**2 + 16 * 12 * 8**2)
-    # ViT of four blocks, 17 tokens of width 32, MLP of 64; two blocks see a prompt, as key and value only where folded.
-    assert folded["ViT"]["flops"] == batch * sum(
-        2 * seen * 32 * 3 * 32 + 2 * 17 * 32 * 32 + 2 * 2 * 17 * seen * 32 + 2 * 2 * 17 * 32 * 64
-        for seen in (17, 18, 18, 17)
+    # Folded: 16 taps of a quarter of the pixels, and the 1x1 before upsampling.
+    block = 2 * batch * (16 * 16 * 12 * 8**2 + 9 * 12 * 12 * 16**2 + 16 * 12 * 8**2)
+    assert folded["up-block to 16"]["flops"] == block + heads
+    # ViT of four blocks, 17 tokens of width 32, MLP of 64; two blocks see a prompt, as key and value only.
+    assert (
+        plain["ViT"]["flops"]
+        == folded["ViT"]["flops"]
+        == batch
+        * sum(
+            2 * (2 * seen + 17) * 32 * 32 + 2 * 17 * 32 * 32 + 2 * 2 * 17 * seen * 32 + 2 * 2 * 17 * 32 * 64
+            for seen in (17, 18, 18, 17)
+        )
     )
 
 

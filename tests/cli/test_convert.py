@@ -19,6 +19,7 @@ from galip.conversion import model_folder as command
 from galip.conversion.openai_vit import to_openai
 from galip.conversion.released import from_released, read_checkpoint
 from galip.model_repo.describe import describe
+from galip.model_repo.graphs import has_graphs
 from galip.models import PRESETS, FrozenCLIPVision, MateDiscriminator
 
 
@@ -49,7 +50,20 @@ def checkpoint(tmp_path: Path, what: dict[str, Any], monkeypatch: pytest.MonkeyP
 
 def convert(capsys: pytest.CaptureFixture[str], checkpoint: Path, clip: Path, *more: object) -> Ended:
     out = checkpoint.parent / "model"
-    return run(capsys, "convert", checkpoint, out, "--clip", clip, "--preset", "tiny", *more)
+    return run(capsys, "convert", checkpoint, out, "--clip", clip, "--preset", "tiny", "--no-graphs", *more)
+
+
+@pytest.mark.engines
+def test_a_converted_model_runs_without_torch(
+    checkpoint: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "convert", checkpoint, tmp_path / "model", "--clip", clip, "--preset", "tiny").code == 0
+    images, others = (
+        galip.load(tmp_path / "model", engine=engine)(["a red heart"], seed=1, output_type="np").images
+        for engine in ("onnxruntime", "torch")
+    )
+    assert abs(images - others).max() <= 1e-4
+    assert has_graphs(tmp_path / "model")
 
 
 def test_there_and_back(
@@ -199,7 +213,7 @@ def trained(folder: Path, **generator: Any) -> Path:
     pipe = tiny.pipeline()
     numbers = {"prompt_blocks": (1, 2, 3), "block_sizes": (16, 32, 64)} | generator
     pipe.register_modules(generator=parts.scatter(parts.generator(**numbers)))
-    pipe.save_pretrained(folder)
+    pipe.save_pretrained(folder, graphs=False)
     parts.discriminator(tap_blocks=(0, 1, 3)).save_pretrained(folder / "discriminator")
     return folder
 
@@ -213,7 +227,8 @@ def test_a_model_trained_here_is_written(
     assert ended.code == 0, ended.err
     assert "cannot tell that clip_input is 'standard'" in ended.err
     assert "no optimisers, no epoch" in ended.out
-    ended = run(capsys, "convert", tmp_path / "out.pth", tmp_path / "back", "--clip", model, "--preset", "tiny")
+    options = ("--clip", model, "--preset", "tiny", "--no-graphs")
+    ended = run(capsys, "convert", tmp_path / "out.pth", tmp_path / "back", *options)
     assert ended.code == 0 and ended.err == ""
     z, e = parts.noise_and_sentence()
     one, other = (

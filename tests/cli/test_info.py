@@ -14,7 +14,8 @@ from cli.running import run
 
 from galip.export.exporting import Source, export
 from galip.generation import select
-from galip.generation.load import load
+from galip.model_repo.cache import cached
+from galip.model_repo.graphs import copy_graphs
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +66,14 @@ def test_json_says_the_same(model: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_it_says_what_runs_the_model(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("GALIP_CACHE", str(tmp_path))
+    monkeypatch.setenv("GALIP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(select, "_may_have_gpu", lambda: False)
     assert "engine auto means openvino: the fastest" in " ".join(run(capsys, "info", model).out.split())
-    assert "converted at the first use" in " ".join(run(capsys, "info", model).out.split())
-    load(model, engine="openvino")
-    assert "on a CPU; converted licence" in " ".join(run(capsys, "info", model).out.split())
+    assert "its graphs are exported at the first use" in " ".join(run(capsys, "info", model).out.split())
+    made = tiny.save(tmp_path / "made", graphs=True)
+    assert "on a CPU; its graphs are there licence" in " ".join(run(capsys, "info", made).out.split())
+    cached(model, lambda folder: copy_graphs(made, folder))
+    assert "its graphs are in the cache" in " ".join(run(capsys, "info", model).out.split())
     assert json.loads(run(capsys, "info", model, "--json").out)["auto_engine"] == "openvino"
 
 

@@ -48,7 +48,7 @@ def pipe() -> GALIPPipeline:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    folder = tiny.save(tmp_path_factory.mktemp("model") / "tiny-32")
+    folder = tiny.save(tmp_path_factory.mktemp("model") / "tiny-32", graphs=True)
     (folder / "README.md").write_text("---\nlicense: other\nlicense_name: mine\n---\n# Tiny\n\nWas never trained.\n")
     return Source("tiny-32", folder)
 
@@ -96,7 +96,7 @@ def test_a_t5_speaks_too(kind: str, tmp_path: Path) -> None:
     assert np.abs(pixels(engine, CAPTIONS, seed=0) - pixels(pipe, CAPTIONS, seed=0)).max() <= 1e-4
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@KINDS
 def test_the_bundled_model(kind: str, tmp_path: Path) -> None:
     folder = bundled_models()["emoji-64"]
     pipe = GALIPPipeline.from_pretrained(folder)
@@ -188,7 +188,7 @@ def test_the_folder_says_what_it_is(kind: str, exported: dict[str, Path]) -> Non
     )
     assert sorted(p.name for p in folder.iterdir()) == sorted(["README.md", "export.json", "tokenizer.json", *graphs])
     manifest = json.loads((folder / "export.json").read_text())
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     assert manifest["opset"] == 18
     assert manifest["source"]["name"] == "tiny-32"
     assert sorted(manifest["files"]) == sorted([*graphs, "tokenizer.json"])
@@ -208,6 +208,22 @@ def test_the_digest_minds_every_part_but_not_the_card(source: Source, tmp_path: 
     assert source_digest(copy) != first
 
 
+def rewrite(folder: Path, **changes: object) -> None:
+    content = json.loads((folder / "export.json").read_text())
+    (folder / "export.json").write_text(json.dumps(content | changes))
+
+
+def test_a_folder_of_the_last_version_is_read(exported: dict[str, Path], pipe: GALIPPipeline, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported["onnx"], tmp_path / "copy"))
+    content = json.loads((folder / "export.json").read_text())
+    for later in ("image_channels", "image_encoder", "tokenizer", "structure"):
+        content.pop(later, None)
+    (folder / "export.json").write_text(json.dumps(content | {"format": 1, "quality": None}))
+    backend = EnginePipeline(folder, threads=1).backend
+    assert backend.sizes == pipe.sizes
+    assert not backend.has_image_encoder
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -216,6 +232,10 @@ def test_the_digest_minds_every_part_but_not_the_card(source: Source, tmp_path: 
         (lambda folder: (folder / "export.json").write_text("{"), "export.json: it cannot be read"),
         (lambda folder: (folder / "export.json").write_text('{"format": 99}'), "format 99.* update galip"),
         (lambda folder: (folder / "export.json").write_text('{"format": 1}'), "export.json: it cannot be read"),
+        (lambda folder: rewrite(folder, z_dim=-3), "export.json: it cannot be read .z_dim is -3."),
+        (lambda folder: rewrite(folder, kind="tar"), "export.json: it cannot be read .kind is 'tar'."),
+        (lambda folder: rewrite(folder, files=["a"]), "export.json: it cannot be read"),
+        (lambda folder: rewrite(folder, tokenizer="../tokenizer.json"), "'../tokenizer.json' is not a file of this"),
     ],
 )
 def test_a_damaged_folder_is_refused(damage: object, message: str, exported: dict[str, Path], tmp_path: Path) -> None:
@@ -267,10 +287,14 @@ def test_half_the_bytes(kind: str, tmp_path: Path) -> None:
 
 def test_int8_is_near_and_says_how_near(tmp_path: Path) -> None:
     folder, told = bundled_models()["emoji-64"], []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        told.append((stage, total))
+
     pipe = GALIPPipeline.from_pretrained(folder)
     captions = [f"3d emoji of {caption}" for caption in MANY]
-    manifest = export(pipe, Source("emoji-64", folder), tmp_path / "out", "openvino", "int8", captions, told.append)
-    assert [line for line in told if "calibrating with 15 captions" in line]
+    manifest = export(pipe, Source("emoji-64", folder), tmp_path / "out", "openvino", "int8", captions, progress)
+    assert ("calibrate", 15) in told
     assert manifest.quality["captions"] == 5
     assert 20 < manifest.quality["psnr_mean"] < 80
     assert f"PSNR {manifest.quality['psnr_mean']} dB" in (tmp_path / "out" / "README.md").read_text()

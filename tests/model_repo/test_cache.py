@@ -1,4 +1,4 @@
-"""Converted models in the user's cache: once, whole, and for these very weights."""
+"""Graphs in the user's cache: once, whole, and for these very weights."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ import pytest
 import tiny
 
 from galip.errors import GalipError
-from galip.export.exporting import Source, export
 from galip.model_repo.cache import cache_folder, cached, is_cached
+from galip.model_repo.graphs import copy_graphs
 
 pytestmark = pytest.mark.engines
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with graphs, which are those of every model of its structure."""
+    return tiny.save(tmp_path_factory.mktemp("made") / "model", graphs=True)
+
+
 @pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _cache(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GALIP_CACHE", str(tmp_path / "cache"))
 
 
@@ -28,80 +34,83 @@ def model(tmp_path: Path) -> Path:
     return tiny.save(tmp_path / "model")
 
 
-class Converter:
-    def __init__(self, model: Path) -> None:
-        self.model, self.calls = model, 0
+@pytest.fixture
+def exporter(made: Path) -> Exporter:
+    return Exporter(made)
 
-    def __call__(self, out: Path) -> None:
+
+class Exporter:
+    def __init__(self, made: Path) -> None:
+        self.made, self.calls = made, 0
+
+    def __call__(self, folder: Path) -> None:
         self.calls += 1
-        export(tiny.pipeline(), Source("tiny", self.model), out, "onnx")
+        copy_graphs(self.made, folder)
 
 
-def test_it_is_made_once_for_what_the_folder_holds(model: Path, tmp_path: Path) -> None:
-    convert = Converter(model)
-    assert not is_cached(model, "onnx")
-    first = cached(model, "onnx", convert)
-    assert is_cached(model, "onnx")
-    assert not is_cached(model, "openvino")
+def test_it_is_made_once_for_what_the_folder_holds(model: Path, exporter: Exporter, tmp_path: Path) -> None:
+    assert not is_cached(model)
+    first = cached(model, exporter)
+    assert is_cached(model)
     moved = Path(shutil.copytree(model, tmp_path / "moved"))
-    assert cached(moved, "onnx", convert) == first
-    assert convert.calls == 1
+    assert cached(moved, exporter) == first
+    assert exporter.calls == 1
     other = tiny.save(tmp_path / "other", seed=1)
-    assert cached(other, "onnx", convert) != first
-    assert convert.calls == 2
+    assert cached(other, exporter) != first
+    assert exporter.calls == 2
 
 
-def test_what_is_damaged_is_made_anew(model: Path) -> None:
-    convert = Converter(model)
-    folder = cached(model, "onnx", convert)
+def test_what_is_damaged_is_made_anew(model: Path, exporter: Exporter) -> None:
+    folder = cached(model, exporter)
     (folder / "generator.onnx").write_bytes(b"half")
-    assert cached(model, "onnx", convert) == folder
-    assert convert.calls == 2
-    assert is_cached(model, "onnx")
+    assert cached(model, exporter) == folder
+    assert exporter.calls == 2
+    assert is_cached(model)
 
 
-def test_a_second_one_waits_for_the_first(model: Path) -> None:
-    class Slow(Converter):
+def test_a_second_one_waits_for_the_first(model: Path, made: Path) -> None:
+    class Slow(Exporter):
         def __call__(self, out: Path) -> None:
             time.sleep(0.3)
             super().__call__(out)
 
-    convert, found = Slow(model), []
-    threads = [threading.Thread(target=lambda: found.append(cached(model, "onnx", convert))) for _ in range(3)]
+    exporter, found = Slow(made), []
+    threads = [threading.Thread(target=lambda: found.append(cached(model, exporter))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert convert.calls == 1
+    assert exporter.calls == 1
     assert len(found) == 3 and len(set(found)) == 1
 
 
-def test_a_conversion_that_fails_leaves_nothing(model: Path) -> None:
+def test_an_export_that_fails_leaves_nothing(model: Path, exporter: Exporter) -> None:
     def fail(_out: Path) -> None:
         raise GalipError("no")
 
     with pytest.raises(GalipError, match="no"):
-        cached(model, "onnx", fail)
-    assert not is_cached(model, "onnx")
-    assert cached(model, "onnx", Converter(model)).is_dir()
+        cached(model, fail)
+    assert not is_cached(model)
+    assert cached(model, exporter).is_dir()
 
 
-def test_the_cache_does_not_grow_for_ever(model: Path) -> None:
-    convert = Converter(model)
-    place = cache_folder() / "engines"
+def test_the_cache_does_not_grow_for_ever(model: Path, exporter: Exporter) -> None:
+    place = cache_folder() / "models"
     for i in range(10):
         (place / f"old-{i}").mkdir(parents=True)
-    folder = cached(model, "onnx", convert)
+    folder = cached(model, exporter)
     kept = [path for path in place.iterdir() if path.is_dir()]
     assert len(kept) == 8
     assert folder in kept
 
 
-def test_a_cache_that_cannot_be_written(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written(
+    model: Path, exporter: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("GALIP_CACHE", str(tmp_path / "file"))
     with pytest.raises(GalipError, match="set GALIP_CACHE to a folder that can be written"):
-        cached(model, "onnx", Converter(model))
+        cached(model, exporter)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import pytest
 import torch
 from models import tiny
 from models.narrow import narrow
-from torch import nn
 
-from galip.models import FrozenCLIPVision, MateGenerator
+from galip.models import MateGenerator
 from galip.models.blocks import BridgeBlock, UpBlock
 from galip.models.clip import clip_block
+from galip.models.generator import WholeGenerator
 from galip.models.presets import PRESETS, build_generator, build_vision
 
 
@@ -156,21 +156,10 @@ def test_a_prompt_is_a_token_that_is_appended_and_dropped() -> None:
     assert difference(clip_block(layer, hidden), appended) > 1e-3
 
 
-class Whole(nn.Module):
-    """Generator and transformer as one module of tensors, as compilers want it."""
-
-    def __init__(self, generator: MateGenerator, vision: FrozenCLIPVision) -> None:
-        super().__init__()
-        self.generator, self.vision = generator, vision
-
-    def forward(self, z: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
-        return self.generator(z, e, self.vision)
-
-
 @torch.no_grad()
 def test_compiled_whole_and_without_graph_breaks() -> None:
     generator = tiny.scatter(tiny.generator(bridge_blocks=1, block_sizes=(8,), block_channels=(8,)))
-    whole = Whole(generator.for_inference(), tiny.vision())
+    whole = WholeGenerator(generator.for_inference(), tiny.vision())
     z, e = inputs(generator, 2)
     compiled = torch.compile(whole, backend="aot_eager", fullgraph=True)
     assert difference(compiled(z, e), generator(z, e, whole.vision)) <= 1e-5

@@ -7,17 +7,7 @@ from torch.testing import assert_close
 
 from galip.models import MateGenerator, PromptPredictor, UpBlock
 from galip.models.blocks import BridgeBlock
-
-
-class Drawing(nn.Module):
-    """Generator and transformer as one module of tensors, as compilers and exporters want it."""
-
-    def __init__(self, generator, vision):
-        super().__init__()
-        self.generator, self.vision = generator, vision
-
-    def forward(self, z, e):
-        return self.generator(z, e, self.vision)
+from galip.models.generator import WholeGenerator
 
 
 @pytest.fixture
@@ -198,25 +188,23 @@ def test_autocast_trains(generator, vision):
 def test_compiled_whole_and_without_graph_breaks(vision):
     # One block of each kind is enough, and compiling takes time for every further one.
     generator = tiny.scatter(tiny.generator(bridge_blocks=1, block_sizes=(10,), block_channels=(8,)))
-    drawing = Drawing(generator, vision)
+    whole = WholeGenerator(generator, vision)
     z, e = tiny.noise_and_sentence()
-    compiled = torch.compile(drawing, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(whole, backend="aot_eager", fullgraph=True)
     image = compiled(z, e)
-    assert_close(image, drawing(z, e), atol=1e-5, rtol=1e-5)
+    assert_close(image, whole(z, e), atol=1e-5, rtol=1e-5)
     image.sum().backward()
     assert generator.prompt_predictor.linear.weight.grad.any()
     assert all(parameter.grad is None for parameter in vision.parameters())
 
 
 def test_exported_with_any_batch_size(generator, vision):
-    drawing = Drawing(generator, vision).eval()
+    whole = WholeGenerator(generator, vision).eval()
     batch = torch.export.Dim("batch", min=1, max=64)
-    exported = torch.export.export(
-        drawing, tiny.noise_and_sentence(2), dynamic_shapes=({0: batch}, {0: batch})
-    ).module()
+    exported = torch.export.export(whole, tiny.noise_and_sentence(2), dynamic_shapes=({0: batch}, {0: batch})).module()
     z, e = tiny.noise_and_sentence(5)
     with torch.no_grad():
-        assert_close(exported(z, e), drawing(z, e), atol=1e-5, rtol=1e-5)
+        assert_close(exported(z, e), whole(z, e), atol=1e-5, rtol=1e-5)
 
 
 def test_saved_and_loaded_bit_for_bit(generator, vision, tmp_path):

@@ -1,4 +1,4 @@
-"""The engine `compile`: the same pictures, folded again when weights change, nothing that waits for a GPU."""
+"""The engine `compile`: the same images, compiled again when weights change, nothing that waits for a GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import tiny
 import torch
 from torch import nn
 
-from galip.torch_backend.compiled import Drawing, compile_mode, compile_pipeline
+from galip.models.generator import WholeGenerator
+from galip.torch_backend.compiled import compile_options, compile_pipeline
 from galip.torch_backend.pipeline import GALIPPipeline
 
 
@@ -29,9 +30,9 @@ class Compiler:
     def __init__(self) -> None:
         self.seen: list[nn.Module] = []
 
-    def __call__(self, drawing: nn.Module) -> Callable[..., torch.Tensor]:
-        self.seen.append(drawing)
-        return drawing
+    def __call__(self, whole: nn.Module) -> Callable[..., torch.Tensor]:
+        self.seen.append(whole)
+        return whole
 
 
 def pixels(pipe: GALIPPipeline, **kwargs: object) -> np.ndarray:
@@ -44,7 +45,7 @@ def test_pictures_are_the_same() -> None:
     assert compile_pipeline(pipe, compiler) is pipe
     for batch_size in (16, 3):
         assert np.abs(pixels(pipe, batch_size=batch_size) - expected).max() <= 1e-5
-    assert [type(drawing) for drawing in compiler.seen] == [Drawing]
+    assert [type(whole) for whole in compiler.seen] == [WholeGenerator]
 
 
 @pytest.mark.slow
@@ -62,7 +63,7 @@ def test_sentences_for_every_stage() -> None:
     assert np.abs(pipe(prompt_embeds=embeds, seed=0, output_type="np").images - expected).max() <= 1e-5
 
 
-def test_changed_weights_are_folded_again_and_others_are_not() -> None:
+def test_changed_weights_are_compiled_again_and_others_are_not() -> None:
     pipe, compiler = tiny.pipeline(), Compiler()
     compile_pipeline(pipe, compiler)
     first = pixels(pipe)
@@ -88,22 +89,23 @@ def test_another_dtype_is_drawn_in() -> None:
     exact = pixels(pipe)
     pipe.to(torch.bfloat16)
     rough = pixels(pipe)
-    assert {b.dtype for b in compiler.seen[-1].buffers()} == {torch.bfloat16}
+    assert len(compiler.seen) == 2
+    assert {p.dtype for p in compiler.seen[-1].parameters()} == {torch.bfloat16}
     assert np.abs(rough - exact).mean() < 0.05
 
 
 def test_the_pipeline_is_saved_as_ever(tmp_path: Path) -> None:
     pipe = compile_pipeline(tiny.pipeline(), Compiler())
     expected = pixels(pipe)
-    pipe.save_pretrained(tmp_path)
+    pipe.save_pretrained(tmp_path, graphs=False)
     loaded = GALIPPipeline.from_pretrained(tmp_path)
     assert loaded.generator_call is None
     assert np.abs(pixels(loaded) - expected).max() <= 1e-5
 
 
 def test_cuda_graphs_on_a_gpu_only() -> None:
-    assert compile_mode(torch.device("cuda")) == "reduce-overhead"
-    assert compile_mode(torch.device("cpu")) == "default"
+    assert compile_options(torch.device("cuda")) == {"triton.cudagraphs": True}
+    assert compile_options(torch.device("cpu")) == {"freezing": True}
 
 
 @pytest.mark.gpu

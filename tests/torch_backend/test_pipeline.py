@@ -232,7 +232,7 @@ def test_the_number_of_threads_changes_nothing(pipe: GALIPPipeline) -> None:
 
 def test_each_distinct_prompt_is_encoded_once(pipe: GALIPPipeline) -> None:
     rows: list[int] = []
-    hook = pipe.text_encoder.register_forward_pre_hook(
+    hook = pipe.text_encoder.text_model.embeddings.register_forward_pre_hook(
         lambda _module, _args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )
     try:
@@ -407,7 +407,7 @@ def test_pixels_that_are_not_finite_are_an_error_with_the_seed_and_a_remedy() ->
 
 
 def test_save_and_load_draw_the_same(pipe: GALIPPipeline, tmp_path: Path) -> None:
-    pipe.save_pretrained(tmp_path)
+    pipe.save_pretrained(tmp_path, graphs=False)
     index = json.loads((tmp_path / "model_index.json").read_text())
     assert index["_class_name"] == "GALIPPipeline"
     assert index["generator"] == ["galip.models.generator", "MateGenerator"]
@@ -418,7 +418,7 @@ def test_save_and_load_draw_the_same(pipe: GALIPPipeline, tmp_path: Path) -> Non
 
 
 def test_all_parts_load_in_one_dtype_fp32_by_default(tmp_path: Path) -> None:
-    tiny.pipeline().to(torch.float16).save_pretrained(tmp_path)
+    tiny.pipeline().to(torch.float16).save_pretrained(tmp_path, graphs=False)
 
     def dtypes(pipe: GALIPPipeline) -> set[torch.dtype]:
         parts = (pipe.text_encoder, pipe.vision_encoder, pipe.generator)
@@ -430,16 +430,16 @@ def test_all_parts_load_in_one_dtype_fp32_by_default(tmp_path: Path) -> None:
 
 def test_t5_comes_back_with_its_scale(tmp_path: Path) -> None:
     pipe = tiny.pipeline(text="t5")
-    pipe.save_pretrained(tmp_path)
+    pipe.save_pretrained(tmp_path, graphs=False)
     loaded = GALIPPipeline.from_pretrained(tmp_path)
     assert loaded.config.text_scale == 2.0
     torch.testing.assert_close(loaded.encode_prompt(CAPTIONS), pipe.encode_prompt(CAPTIONS))
 
 
 def test_without_a_text_encoder_embeddings_can_be_drawn(pipe: GALIPPipeline, tmp_path: Path) -> None:
-    pipe.save_pretrained(tmp_path / "whole")
+    pipe.save_pretrained(tmp_path / "whole", graphs=False)
     textless = GALIPPipeline.from_pretrained(tmp_path / "whole", tokenizer=None, text_encoder=None)
-    textless.save_pretrained(tmp_path / "textless")
+    textless.save_pretrained(tmp_path / "textless", graphs=False)
     textless = GALIPPipeline.from_pretrained(tmp_path / "textless")
     e = pipe.encode_prompt(CAPTIONS)
     assert same(pixels(textless, prompt_embeds=e, seed=0), pixels(pipe, CAPTIONS, seed=0))

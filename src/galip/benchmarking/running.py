@@ -17,12 +17,13 @@ from typing import Any
 
 from galip.benchmarking.worker import Orders
 from galip.errors import GalipError, InputError
-from galip.generation.engines import installed
 from galip.generation.select import AUTO, ENGINES, WITHOUT_TORCH, check_engine, choose, require_engine
 from galip.model_repo.cache import is_cached
 from galip.model_repo.export_folder import is_export, read_manifest
+from galip.model_repo.graphs import has_graphs
 from galip.model_repo.index import check_model_folder
 from galip.model_repo.resolve import fetch
+from galip.utils.extras import is_installed
 from galip.utils.provenance import machine
 
 ROUNDS = 3
@@ -78,8 +79,8 @@ def measure_model(
         engine: replace(orders, engine=engine, device=None if engine in WITHOUT_TORCH else device) for engine in wanted
     }
     for engine, order in by_engine.items():
-        if engine in WITHOUT_TORCH and not is_export(folder) and not is_cached(folder, _kind(engine)):
-            say(f"converting {model} for {engine}")
+        if engine in WITHOUT_TORCH and not is_export(folder) and not has_graphs(folder) and not is_cached(folder):
+            say(f"exporting {model} for {engine}")
             run_worker(replace(order, batches=[]))
     found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in wanted}
     for number in range(1, rounds + 1):
@@ -149,7 +150,7 @@ def _engines(folder: Path, asked: Sequence[str], device: str | None) -> list[str
     exported = read_manifest(folder).kind if is_export(folder) else None
     fitting = ENGINES if exported is None else ("openvino",) if exported == "openvino" else WITHOUT_TORCH
     if not asked:
-        ready = [engine for engine in fitting if engine != "compile" and _ready(engine, exported is not None)]
+        ready = [engine for engine in fitting if engine != "compile" and _ready(engine)]
         return ready if exported is None or ready else list(fitting[:1])
     wanted = []
     for engine in asked:
@@ -163,11 +164,5 @@ def _engines(folder: Path, asked: Sequence[str], device: str | None) -> list[str
     return list(dict.fromkeys(wanted))
 
 
-def _ready(engine: str, exported: bool) -> bool:
-    if engine not in WITHOUT_TORCH:
-        return True
-    return installed(engine) and (exported or installed("onnx"))
-
-
-def _kind(engine: str) -> Any:
-    return "openvino" if engine == "openvino" else "onnx"
+def _ready(engine: str) -> bool:
+    return engine not in WITHOUT_TORCH or is_installed(engine)

@@ -32,6 +32,9 @@ def convert(
         typer.Option(help="Size of the model, for what no tensor tells. [default: that of the published files]"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there already.")] = False,
+    graphs: Annotated[
+        bool, typer.Option(help="Write the graphs too, from which the model runs without torch: half a minute.")
+    ] = True,
 ) -> None:
     """Read and write the GALIP authors' checkpoints.
 
@@ -46,5 +49,5 @@ def convert(
     if to_released:
         say(write_released(source, out, preset, overwrite))
         return
-    say(write_model(Path(source).expanduser(), out, clip, preset, overwrite))
+    say(write_model(Path(source).expanduser(), out, clip, preset, overwrite, graphs))
     say("licence: the authors', academic research only (see README.md there)")

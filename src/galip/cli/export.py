@@ -15,7 +15,7 @@ from galip.model_repo.export_folder import check_out, is_export, written_whole
 from galip.model_repo.fingerprint import fingerprint
 from galip.model_repo.index import check_model_folder
 from galip.model_repo.resolve import fetch
-from galip.utils.terminal import note, say
+from galip.utils.terminal import note, progress_bars, say
 
 if TYPE_CHECKING:
     from galip.torch_backend.pipeline import GALIPPipeline
@@ -85,7 +85,8 @@ def _export_engine(folder: Path, name: str, out: Path, kind: str, precision: str
 
     require_engine("openvino" if kind == "openvino" else "onnxruntime")
     pipeline = _load(folder)
-    manifest = write(pipeline, Source(name, folder), out, kind, precision, captions, note, compare)  # type: ignore[arg-type]
+    with progress_bars() as progress:
+        manifest = write(pipeline, Source(name, folder), out, kind, precision, captions, progress, compare)  # type: ignore[arg-type]
     if manifest.quality is not None:
         quality = manifest.quality
         say(

@@ -16,6 +16,7 @@ from galip.generation.select import WITHOUT_TORCH, Choice, choose
 from galip.model_repo.cache import is_cached
 from galip.model_repo.describe import ModelFacts, describe
 from galip.model_repo.export_folder import Manifest, is_export, read_manifest
+from galip.model_repo.graphs import has_graphs
 from galip.model_repo.resolve import DEFAULT_MODEL, fetch
 from galip.utils.terminal import Console, say_json
 
@@ -105,8 +106,11 @@ def _grid() -> Table:
 def _engine(facts: ModelFacts, auto: Choice) -> str:
     if auto.engine not in WITHOUT_TORCH:
         return f"auto means {auto.engine}: {auto.reason}"
-    there = is_cached(facts.folder, "openvino" if auto.engine == "openvino" else "onnx")
-    return f"auto means {auto.engine}: {auto.reason}; {'converted' if there else 'converted at the first use'}"
+    if has_graphs(facts.folder):
+        graphs = "its graphs are there"
+    else:
+        graphs = "its graphs are " + ("in the cache" if is_cached(facts.folder) else "exported at the first use")
+    return f"auto means {auto.engine}: {auto.reason}; {graphs}"
 
 
 def _rest(facts: ModelFacts, auto: Choice) -> Table:

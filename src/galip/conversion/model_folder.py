@@ -98,7 +98,9 @@ discriminator and the similarity loss were trained on images mapped to [0, 1] tw
 # ---- .pth -> model folder
 
 
-def write_model(source: Path, out: Path, clip: str | None, preset_name: str | None, overwrite: bool) -> str:
+def write_model(
+    source: Path, out: Path, clip: str | None, preset_name: str | None, overwrite: bool, graphs: bool = True
+) -> str:
     """Write a model folder of one of the authors' checkpoints.
 
     Args:
@@ -107,6 +109,7 @@ def write_model(source: Path, out: Path, clip: str | None, preset_name: str | No
         clip: the CLIP that the checkpoint was trained with: a folder or a hub id.
         preset_name: the model's size; None: that of the published files.
         overwrite: whether a folder that is there is replaced.
+        graphs: whether the graphs are written too, from which the model runs without torch.
 
     Returns:
         A line about what was written.
@@ -136,15 +139,14 @@ def write_model(source: Path, out: Path, clip: str | None, preset_name: str | No
         record = _record(source, clip, preset, checkpoint, model)
         parts = {"tokenizer": tokenizer, "text_encoder": text_encoder}
         with atomic_folder(out) as folder:
-            _save(folder, parts, model, checkpoint.rest, record)
+            pipeline = GALIPPipeline(**parts, vision_encoder=model.vision, generator=model.generator)
+            pipeline.save_pretrained(folder, graphs=graphs)
+            _save(folder, model, checkpoint.rest, record)
     return f"{out}: {record['file']}, CLIP-ViT {record['vision']}, {_epoch(record)}; preset {preset.name}"
 
 
-def _save(
-    folder: Path, parts: dict[str, Any], model: ReleasedModel, rest: dict[str, Any], record: dict[str, Any]
-) -> None:
-    pipeline = GALIPPipeline(**parts, vision_encoder=model.vision, generator=model.generator)
-    pipeline.save_pretrained(folder)
+def _save(folder: Path, model: ReleasedModel, rest: dict[str, Any], record: dict[str, Any]) -> None:
+    """Write what stands in the model folder beside the pipeline."""
     model.discriminator.save_pretrained(folder / "discriminator")
     torch.save(rest, folder / REST)
     write_json(folder / RECORD, record)

@@ -1,1 +1,5 @@
-"""Networks to graphs that run without torch."""
+"""Models as graphs that engines run without torch: in their own folder, or as an exported model."""
+
+from galip.export.graphs import write_graphs
+
+__all__ = ["write_graphs"]

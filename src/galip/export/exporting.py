@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import galip
-from galip.errors import GalipError, InputError
+import onnx_ir as ir
+
+from galip.errors import InputError
 from galip.export.card import export_card
-from galip.export.folded_vision import fold_vision
-from galip.export.folding import fold
-from galip.export.generator_graph import generator_graph
-from galip.export.onnx_graph import OPSET, import_onnx
+from galip.export.graphs import Networks, tokenizer_json
 from galip.export.quantize import measure, quantize, split_captions
-from galip.export.text_graph import text_graph
+from galip.export.weights import embed
 from galip.generation.onnx_backend import EnginePipeline
+from galip.generation.telemetry import without_telemetry
 from galip.model_repo.export_folder import (
     GENERATOR,
-    SUFFIX,
-    TEXT_ENCODER,
+    IMAGE_ENCODER,
+    MANIFEST,
     TOKENIZER,
     Kind,
     Manifest,
@@ -29,8 +29,12 @@ from galip.model_repo.export_folder import (
     written_whole,
 )
 from galip.model_repo.fingerprint import fingerprint, source_digest
-from galip.models.text import CLIPSentenceEncoder
+from galip.model_repo.format import CARD
+from galip.model_repo.graphs import has_graphs, read_graphs
 from galip.torch_backend.pipeline import GALIPPipeline
+from galip.utils.atomic import write_text
+from galip.utils.extras import require
+from galip.utils.progress import Progress, no_progress
 
 Judge = Callable[[GALIPPipeline, EnginePipeline, Sequence[str]], dict[str, Any]]
 """Compares a pipeline and the model that was exported from it, over captions; gives JSON values."""
@@ -58,7 +62,7 @@ def export(
     kind: Kind,
     precision: Precision = "fp32",
     captions: Sequence[str] = (),
-    say: Callable[[str], None] = lambda _line: None,
+    progress: Progress = no_progress,
     judge: Judge | None = None,
 ) -> Manifest:
     """Write an exported model; a folder that is there is replaced when the new one is whole.
@@ -72,7 +76,7 @@ def export(
             the generator's convolutions in 8-bit integers, with ranges taken from the pictures of captions.
         captions: like those that will be drawn, needed for int8: three quarters of them calibrate, the others measure
             how near the pictures are to those in fp32. With fp16 all measure, if there are any.
-        say: is told what is being done.
+        progress: told what is being done.
         judge: measures the exported model further, beside the original: called with the pipeline, the exported one and
             the captions that measure. What it finds is stored with the rest.
 
@@ -86,82 +90,85 @@ def export(
     if precision == "int8" and kind != "openvino":
         raise InputError("precision int8 is there for openvino only: use it, or fp16")
     calibrating, measuring = split_captions(captions) if precision == "int8" else ([], list(captions))
-    write = _write_openvino if kind == "openvino" else _write_onnx
+    if kind == "openvino":
+        require("exporting for openvino", "openvino")
     half = precision != "fp32"
     with written_whole(out) as unfinished:
-        say("folding the generator and writing its graph")
-        graph = generator_graph(fold(pipeline.generator), fold_vision(pipeline.vision), half and kind == "onnx")
-        write(graph, unfinished / (GENERATOR + SUFFIX[kind]), half=precision == "fp16")
-        del graph
-        text = _write_text(pipeline, unfinished, kind, half, write)
-        manifest = Manifest(
-            kind=kind,
-            precision=precision,
-            z_dim=pipeline.generator.z_dim,
-            cond_dim=pipeline.generator.cond_dim,
-            num_stages=pipeline.generator.num_stages,
-            image_size=pipeline.generator.image_size,
-            **text,
-            opset=OPSET,
-            version=galip.__version__,
-            source={
-                "name": source.name,
-                "weights": fingerprint(source.folder),
-                "digest": source_digest(source.folder),
-            },
-        )
+        networks = Networks(pipeline.generator, pipeline.vision, pipeline.backend.sentence_encoder)
+        manifest = _write_graphs(networks, source.folder, unfinished, kind, precision, progress)
+        origin = {
+            "name": source.name,
+            "weights": fingerprint(source.folder),
+            "digest": source_digest(source.folder),
+        }
+        manifest = replace(manifest, kind=kind, precision=precision, image_encoder=False, source=origin)
         if precision == "int8":
-            say(f"calibrating with {len(calibrating)} captions")
-            quantize(unfinished / (GENERATOR + SUFFIX[kind]), pipeline, calibrating)
-        manifest = write_manifest(unfinished, manifest)
-        if precision != "fp32" and measuring:
-            say(f"measuring {precision} against fp32 with {len(measuring)} captions")
+            progress("calibrate", 0, len(calibrating))
+            quantize(unfinished / manifest.graphs[GENERATOR], pipeline, calibrating)
+        files = [path for path in unfinished.iterdir() if path.is_file()]
+        manifest = write_manifest(unfinished / MANIFEST, manifest, files)
+        if half and measuring:
+            progress("measure", 0, len(measuring))
             engine = EnginePipeline(unfinished)
             quality = measure(engine, pipeline, measuring)
             if judge is not None:
                 quality |= judge(pipeline, engine, measuring)
             del engine  # it holds the files open
-            manifest = write_manifest(unfinished, replace(manifest, quality=quality))
-        (unfinished / "README.md").write_text(export_card(manifest, source.folder), encoding="utf-8")
+            manifest = write_manifest(unfinished / MANIFEST, replace(manifest, quality=quality), files)
+        write_text(unfinished / CARD, export_card(manifest, source.folder))
     return manifest
 
 
-def _write_text(pipeline: GALIPPipeline, folder: Path, kind: Kind, half: bool, write: Any) -> dict[str, Any]:
-    """Write text encoder and tokenizer, if the model has them; returns what the manifest says of them."""
-    if pipeline.text_encoder is None or pipeline.tokenizer is None:
-        return {"text_encoder": None, "max_tokens": 0}
-    encoder = pipeline.sentence_encoder
-    # In an int8 export the sentence, a small part of the work, is halved only.
-    write(text_graph(encoder, half and kind == "onnx"), folder / (TEXT_ENCODER + SUFFIX[kind]), half=half)
-    backend = getattr(pipeline.tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise GalipError(
-            f"the tokenizer is a {type(pipeline.tokenizer).__name__} without a fast form (tokenizer.json), which is "
-            "what an exported model uses: save the model with the fast tokenizer of the same name"
-        )
-    (folder / TOKENIZER).write_text(backend.to_str(), encoding="utf-8")
-    name = "clip" if isinstance(encoder, CLIPSentenceEncoder) else "t5"
-    return {"text_encoder": name, "max_tokens": encoder.max_tokens}
+def _write_graphs(
+    networks: Networks, source: Path, out: Path, kind: Kind, precision: Precision, progress: Progress
+) -> Manifest:
+    """Write what generating needs, with its weights, in the precision that it is stored in.
+
+    Args:
+        networks: of the model.
+        source: its folder; its graphs are taken where it has them.
+        out: the folder to write.
+        kind, precision, progress: as for `export`.
+
+    Returns:
+        The manifest of the graphs, `files` not filled in.
+    """
+    made = read_graphs(source) if has_graphs(source) else None
+    wanted = {name: graph for name, graph in networks.graphs().items() if name != IMAGE_ENCODER}
+    for done, (name, graph) in enumerate(wanted.items()):
+        progress(f"export {name}", done, len(wanted))
+        model = graph.trace() if made is None else ir.load(source / made.graphs[name])
+        embed(model, half=precision == "fp16" and kind == "onnx")
+        if kind == "onnx":
+            _save(model, out / f"{name}.onnx")
+        else:
+            # In an int8 export all but the generator, a small part of the work, is halved only.
+            _save_for_openvino(
+                model, out / f"{name}.xml", precision == "fp16" or (precision == "int8" and name != GENERATOR)
+            )
+    progress("export", len(wanted), len(wanted))
+    if networks.text is not None:
+        write_text(out / TOKENIZER, tokenizer_json(networks.text))
+    return networks.manifest(TOKENIZER)
 
 
-def _write_onnx(graph: Any, file: Path, half: bool) -> None:
-    """Write a graph whose weights are already in their precision; beyond protobuf's limit they go to a file beside."""
-    del half
-    onnx = import_onnx()
-    size = sum(len(constant.raw_data) for constant in graph.graph.initializer)
-    if size > _ONE_FILE:
-        onnx.save_model(graph, str(file), save_as_external_data=True, location=f"{file.name}.data")
-    else:
-        onnx.save_model(graph, str(file))
+def _save(model: ir.Model, file: Path) -> None:
+    """Write a graph; weights beyond protobuf's limit go to a file beside."""
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    ir.save(model, file, external_data=f"{file.name}.data" if size > _ONE_FILE else None)
 
 
-def _write_openvino(graph: Any, file: Path, half: bool) -> None:
-    try:
+def _save_for_openvino(model: ir.Model, file: Path, half: bool) -> None:
+    """Write a graph for OpenVINO, with everything computed that depends on weights alone."""
+    with without_telemetry():
         import openvino
-    except ImportError as error:
-        raise GalipError("the package openvino is missing: pip install 'galip[export]'") from error
-    between = file.with_suffix(".onnx")
-    _write_onnx(graph, between, half=False)
-    openvino.save_model(openvino.Core().read_model(str(between)), str(file), compress_to_fp16=half)
-    for path in (between, between.with_name(f"{between.name}.data")):
-        path.unlink(missing_ok=True)
+        from openvino.passes import ConstantFolding, Manager
+    with TemporaryDirectory(dir=file.parent) as between:
+        _save(model, Path(between) / "graph.onnx")
+        core = openvino.Core()
+        core.set_property({"ENABLE_MMAP": False})  # the file is about to be removed
+        converted = core.read_model(str(Path(between) / "graph.onnx"))
+    passes = Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(converted)
+    openvino.save_model(converted, str(file), compress_to_fp16=half)

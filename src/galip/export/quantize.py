@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from galip.errors import GalipError, InputError
+from galip.errors import InputError
 from galip.generation.noise import noise
 from galip.generation.onnx_backend import EnginePipeline
+from galip.generation.telemetry import without_telemetry
 from galip.torch_backend.pipeline import GALIPPipeline
+from galip.utils.extras import require
 
 FEWEST_CAPTIONS = 16
 """Captions that an int8 export needs at least; some hundred are better."""
@@ -48,29 +48,26 @@ def quantize(file: Path, pipeline: GALIPPipeline, captions: Sequence[str]) -> No
     Raises:
         GalipError: NNCF is not installed.
     """
-    import openvino
-
-    with _nothing_sent():
-        try:
-            import nncf
-        except ImportError as error:
-            raise GalipError("the package nncf is missing, which int8 needs: pip install 'galip[export]'") from error
-        stages, z_dim = pipeline.generator.num_stages, pipeline.generator.z_dim
-        feeds = [
-            {"z": noise([seed], z_dim), "e": np.repeat(vector[None, None], stages, axis=1)}
-            for seed, vector in enumerate(pipeline.encode_prompt(list(captions)).cpu().numpy())
-        ]
-        core = openvino.Core()
-        core.set_property({"ENABLE_MMAP": False})  # the files are about to be replaced
-        graph = nncf.quantize(
-            core.read_model(str(file)),
-            nncf.Dataset(feeds),
-            subset_size=len(feeds),
-            preset=nncf.QuantizationPreset.MIXED,
-            # The transformer and the affine MLPs stay in floating point: they are the smaller part of the work, and in
-            # int8 they cost 4 dB.
-            ignored_scope=nncf.IgnoredScope(types=["MatMul"]),
-        )
+    require("precision int8", "export", ["openvino", "nncf"])
+    with without_telemetry():
+        import nncf
+        import openvino
+    sizes = pipeline.sizes
+    feeds = [
+        {"z": noise([seed], sizes.z_dim), "e": np.repeat(vector[None, None], sizes.num_stages, axis=1)}
+        for seed, vector in enumerate(pipeline.embed(list(captions)))
+    ]
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # the files are about to be replaced
+    graph = nncf.quantize(
+        core.read_model(str(file)),
+        nncf.Dataset(feeds),
+        subset_size=len(feeds),
+        preset=nncf.QuantizationPreset.MIXED,
+        # The transformer and the affine MLPs stay in floating point: they are the smaller part of the work, and in
+        # int8 they cost 4 dB.
+        ignored_scope=nncf.IgnoredScope(types=["MatMul"]),
+    )
     openvino.save_model(graph, str(file), compress_to_fp16=True)
 
 
@@ -94,17 +91,3 @@ def measure(engine: EnginePipeline, pipeline: GALIPPipeline, captions: Sequence[
         "largest_difference": round(largest, 5),
         "captions": len(captions),
     }
-
-
-@contextmanager
-def _nothing_sent() -> Iterator[None]:
-    """NNCF reports its use to its makers unless it believes to run in a test."""
-    before = os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["NNCF_CI"]
-        else:
-            os.environ["NNCF_CI"] = before

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galip.errors import GalipError
+from galip.generation.telemetry import without_telemetry
+from galip.utils.extras import require
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -60,10 +62,9 @@ class OpenVINONetwork:
     """
 
     def __init__(self, file: Path, threads: int | None = None, chunks: Sequence[int] = ()) -> None:
-        try:
+        require("engine openvino", "openvino")
+        with without_telemetry():
             import openvino
-        except ImportError as error:
-            raise GalipError("the package openvino is missing: pip install 'galip[export]'") from error
         self._core = openvino.Core()
         self._file, self._chunks = file, tuple(chunks)
         self._settings: dict[str, Any] = {
@@ -122,10 +123,8 @@ class ONNXRuntimeNetwork:
     """
 
     def __init__(self, file: Path, threads: int | None = None) -> None:
-        try:
+        with without_telemetry():
             import onnxruntime
-        except ImportError as error:
-            raise GalipError("the package onnxruntime is missing: pip install 'galip[export]'") from error
         options = onnxruntime.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads

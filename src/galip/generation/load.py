@@ -15,7 +15,8 @@ from galip.generation.inputs import check_threads
 from galip.generation.pipeline import TextToImage
 from galip.generation.select import AUTO, check_fits, engine_for, require_torch
 from galip.model_repo.cache import cached
-from galip.model_repo.export_folder import Kind, is_export
+from galip.model_repo.export_folder import is_export
+from galip.model_repo.graphs import copy_graphs, has_graphs, has_links
 from galip.model_repo.index import check_model_folder
 from galip.model_repo.resolve import DEFAULT_MODEL, ModelName, fetch
 
@@ -101,22 +102,37 @@ def load(
 
 
 def _load_graphs(folder: Path, name: str, engine: str, threads: int | None) -> TextToImage:
-    """An exported model, or an ordinary one that is exported unless it has been before."""
     from galip.generation.onnx_backend import EnginePipeline
 
-    if is_export(folder):
-        return EnginePipeline(folder, engine, threads)
-    kind: Kind = "openvino" if engine == "openvino" else "onnx"
+    return EnginePipeline(graphs_folder(folder, name, engine), engine, threads)
 
-    def export_graphs(out: Path) -> None:
-        require_torch(f"{folder} has no graphs for {engine}, and exporting them")
-        from galip.export.exporting import Source, export
-        from galip.torch_backend.loading import load_pipeline
 
-        logger.warning("exporting %s for %s; this is done once and kept in %s", name, engine, out.parent)
-        export(load_pipeline(folder, "cpu", "float32"), Source(Path(name).name, folder), out, kind)
+def graphs_folder(folder: Path, name: str, engine: str) -> Path:
+    """The folder whose graphs run a model: its own, or a copy in the user's cache, made now if need be.
 
-    return EnginePipeline(cached(folder, kind, export_graphs), engine, threads)
+    Args:
+        folder: a model or an exported one.
+        name: what the user calls it.
+        engine: "onnxruntime" or "openvino".
+
+    Raises:
+        GalipError: the model has no graphs, and torch, which exports them, is not installed; or the export fails.
+    """
+    there = is_export(folder) or has_graphs(folder)
+    if there and not (engine == "openvino" and has_links(folder)):
+        return folder
+
+    def add_graphs(copy: Path) -> None:
+        if there:
+            copy_graphs(folder, copy)
+            return
+        require_torch(f"{name} has no graphs for {engine}, and exporting them")
+        from galip.export import write_graphs
+
+        logger.warning("exporting graphs of %s; this is done once and kept in %s", name, copy.parent)
+        write_graphs(copy)
+
+    return cached(folder, add_graphs)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
-"""ONNXBackend: an exported model's graphs run by ONNX Runtime or OpenVINO, without torch."""
+"""ONNXBackend: a model's graphs run by ONNX Runtime or OpenVINO, without torch."""
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,15 @@ from galip.generation import inputs
 from galip.generation.backend import ModelSizes
 from galip.generation.engines import Network, load_network
 from galip.generation.pipeline import TextToImage
-from galip.model_repo.export_folder import GENERATOR, SUFFIX, TEXT_ENCODER, TOKENIZER, Manifest, read_manifest
+from galip.model_repo.export_folder import (
+    GENERATOR,
+    IMAGE_ENCODER,
+    TEXT_ENCODER,
+    Manifest,
+    is_export,
+    read_manifest,
+)
+from galip.model_repo.graphs import read_graphs
 from galip.utils.arrays import FloatArray
 
 CHUNKS = (8, 1)
@@ -24,54 +33,65 @@ _SHOWN_CHARACTERS = 60
 
 
 class ONNXBackend:
-    """Runs an exported model's graphs; see `galip.generation.backend.Backend`.
+    """Runs the graphs of a folder; see `galip.generation.backend.Backend`.
 
     numpy, tokenizers and the engine is all that it imports.
 
     Args:
-        folder: an exported model.
-        engine: "openvino" or "onnxruntime"; None: the one that the files were made for. OpenVINO reads both.
+        folder: a model folder with graphs, or an exported model.
+        engine: "openvino" or "onnxruntime"; None: an exported model's own, else ONNX Runtime. OpenVINO reads the graphs
+            of both.
         threads: CPU threads of the engine; None: its own choice.
 
     Attributes:
-        manifest: what the folder says about itself.
+        manifest: what the folder says about its graphs.
         name: the engine that runs it.
         threads: as given.
 
     Raises:
         InputError: this engine cannot run these files.
-        GalipError: the folder is not whole, or the engine is not installed.
+        GalipError: the folder is not whole or has no graphs, or the engine is not installed.
     """
 
     device = "cpu"
     gradients = None
-    has_image_encoder = False
-    not_finite_hint = "the weights are broken: export the model again"
 
     def __init__(self, folder: Path, engine: str | None = None, threads: int | None = None) -> None:
-        self.manifest: Manifest = read_manifest(folder)
+        self.manifest: Manifest = read_manifest(folder) if is_export(folder) else read_graphs(folder)
         kind = self.manifest.kind
         fitting = ("openvino",) if kind == "openvino" else ("onnxruntime", "openvino")
         self.name = engine or fitting[0]
         if self.name not in fitting:
             raise InputError(f"{folder}: it is exported for {kind}; engine {engine!r} cannot run it, {fitting[0]} can")
         self.threads = None if threads is None else inputs.check_threads(threads)
-        self._generator = load_network(self.name, folder / (GENERATOR + SUFFIX[kind]), self.threads, CHUNKS)
+        self._files = {name: folder / file for name, file in self.manifest.graphs.items()}
+        self._generator = self._load(GENERATOR, CHUNKS)
         self._text: _TextEncoder | None = None
         if self.manifest.text_encoder is not None:
-            network = load_network(self.name, folder / (TEXT_ENCODER + SUFFIX[kind]), self.threads)
-            self._text = _TextEncoder(network, folder / TOKENIZER, self.manifest)
+            self._text = _TextEncoder(self._load(TEXT_ENCODER), folder / self.manifest.tokenizer, self.manifest)
+        self._image: Network | None = None
+        self._lock = threading.Lock()
 
     @property
     def sizes(self) -> ModelSizes:
         """What the model takes and gives."""
         m = self.manifest
-        return ModelSizes(m.z_dim, m.cond_dim, m.num_stages, m.image_size)
+        return ModelSizes(m.z_dim, m.cond_dim, m.num_stages, m.image_size, m.image_channels)
 
     @property
     def text_encoder(self) -> Literal["clip", "t5"] | None:
         """Which kind reads prompts."""
         return self.manifest.text_encoder
+
+    @property
+    def has_image_encoder(self) -> bool:
+        """Whether the image side of the model's own CLIP is there; an exported model keeps what generating needs."""
+        return self.manifest.image_encoder
+
+    @property
+    def not_finite_hint(self) -> str:
+        """What to do about images that hold numbers that are not finite."""
+        return "the weights are broken: " + ("export" if self.manifest.source else "save or fetch") + " the model again"
 
     def encode(self, prompts: Sequence[str]) -> FloatArray:
         """Sentence vectors [N, cond_dim] of cleaned prompts, not normalised."""
@@ -85,12 +105,18 @@ class ONNXBackend:
         return self._generator({"z": z, "e": e})
 
     def embed_images(self, images: FloatArray) -> FloatArray:
-        """An exported model keeps only what generating needs."""
-        raise InputError("this exported model has no image encoder; use the model that it was made from")
+        """CLIP vectors [B, D] of images [B, 3, S, S] in [-1, 1], not normalised."""
+        with self._lock:  # few who generate ask for it, so it is loaded when somebody does
+            if self._image is None:
+                self._image = self._load(IMAGE_ENCODER, CHUNKS)
+        return self._image({"images": images})
+
+    def _load(self, name: str, chunks: Sequence[int] = ()) -> Network:
+        return load_network(self.name, self._files[name], self.threads, chunks)
 
 
 class EnginePipeline(TextToImage):
-    """`TextToImage` over an exported model's folder. It goes when its callers ask the backend."""
+    """`TextToImage` over a folder's graphs. It goes when its callers ask the backend."""
 
     def __init__(self, folder: Path, engine: str | None = None, threads: int | None = None) -> None:
         backend = ONNXBackend(folder, engine, threads)

@@ -1,4 +1,4 @@
-"""Converted models in the user's cache: made once for each model, by whichever process comes first."""
+"""Graphs of models that have none of their own, in the user's cache: made once, by whichever process comes first."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from pathlib import Path
 from filelock import FileLock
 
 from galip.errors import GalipError
-from galip.model_repo.export_folder import FORMAT, Kind, read_manifest
+from galip.model_repo.export_folder import FORMAT
 from galip.model_repo.fingerprint import source_digest
+from galip.model_repo.format import INDEX, NETWORKS, TOKENIZER
+from galip.model_repo.graphs import has_graphs
+from galip.utils.atomic import atomic_folder
 
 _MOST_KEPT = 8
-"""Converted models that stay; the one that was used longest ago makes room for a ninth."""
+"""Models that stay; the one that was used longest ago makes room for a ninth."""
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: `GALIP_CACHE`, or a folder galip in the system's place for caches."""
+    """Where graphs are kept: `GALIP_CACHE`, or a folder galip in the system's place for caches."""
     if given := os.environ.get("GALIP_CACHE"):
         return Path(given).expanduser()
     if sys.platform == "win32":
@@ -31,60 +34,74 @@ def cache_folder() -> Path:
     return base / "galip"
 
 
-def cached(source: Path, kind: Kind, convert: Callable[[Path], object]) -> Path:
-    """The folder of a model converted for an engine, converted now if it is not there yet.
+def cached(source: Path, add_graphs: Callable[[Path], object]) -> Path:
+    """The copy of a model folder that has graphs, made now if it is not there yet.
 
-    Processes that ask for the same model at the same time wait for the first one. What is damaged is made anew.
+    A copy of the weights belongs to it, since graphs cannot refer to files elsewhere. Processes that ask for the same
+    model at the same time wait for the first one. What is damaged is made anew.
 
     Args:
         source: the model folder; what it holds, not its name, decides.
-        kind: "onnx" or "openvino".
-        convert: writes the exported model to the folder that it is given.
+        add_graphs: writes the graphs into the copy, whose folder it is given.
 
     Raises:
         GalipError: the cache cannot be written.
     """
-    place = cache_folder() / "engines"
-    folder = place / f"{source_digest(source)}-{kind}-{FORMAT}"
+    folder = _place(source)
     if _whole(folder):
-        _touch(folder)
+        touch(folder)
         return folder
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place / f".{folder.name}.lock")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / f".{folder.name}.lock")
         with lock:
             if not _whole(folder):  # another process may have made it while this one waited
-                convert(folder)
-                _make_room(place, folder)
+                with atomic_folder(folder) as unfinished:
+                    _copy(source, unfinished)
+                    add_graphs(unfinished)
+                make_room(folder)
     except OSError as error:
         raise GalipError(
-            f"{place}: converted models cannot be kept there ({error.strerror or error}); set GALIP_CACHE to a folder "
+            f"{folder.parent}: graphs cannot be kept there ({error.strerror or error}); set GALIP_CACHE to a folder "
             "that can be written, or use the engine torch"
         ) from error
     return folder
 
 
-def is_cached(source: Path, kind: Kind) -> bool:
-    """Whether a model has been converted already."""
-    return _whole(cache_folder() / "engines" / f"{source_digest(source)}-{kind}-{FORMAT}")
+def is_cached(source: Path) -> bool:
+    """Whether the graphs of a model are in the cache."""
+    return _whole(_place(source))
+
+
+def _place(source: Path) -> Path:
+    return cache_folder() / "models" / f"{source_digest(source)}-{FORMAT}"
+
+
+def _copy(source: Path, folder: Path) -> None:
+    shutil.copyfile(source / INDEX, folder / INDEX)
+    for part in (*NETWORKS, TOKENIZER):
+        if (source / part).is_dir():
+            shutil.copytree(source / part, folder / part)
 
 
 def _whole(folder: Path) -> bool:
     try:
-        read_manifest(folder)
+        return has_graphs(folder)
     except GalipError:
         return False
-    return True
 
 
-def _touch(folder: Path) -> None:
+def touch(folder: Path) -> None:
+    """Note that a folder of the cache has been used."""
     try:
         os.utime(folder)
     except OSError:  # a cache that may only be read is as good
         return
 
 
-def _make_room(place: Path, newest: Path) -> None:
+def make_room(newest: Path) -> None:
+    """Remove what was used longest ago beside a folder of the cache that has just been written."""
+    place = newest.parent
     others = [path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".") and path != newest]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for old in others[_MOST_KEPT - 1 :]:

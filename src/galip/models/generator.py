@@ -331,6 +331,24 @@ class MateGenerator(ModelMixin, ConfigMixin):
             )
 
 
+class WholeGenerator(nn.Module):
+    """A generator with the transformer that it looks through as one module of tensors, for compilers and exporters.
+
+    Args:
+        generator: in any form.
+        vision: the frozen CLIP-ViT.
+    """
+
+    def __init__(self, generator: MateGenerator, vision: FrozenCLIPVision) -> None:
+        super().__init__()
+        self.generator, self.vision = generator, vision
+
+    def forward(self, z: Tensor, e: Tensor) -> Tensor:
+        """Images [B, 3, S, S]; see `MateGenerator.forward`."""
+        out: Tensor = self.generator(z, e, self.vision)
+        return out
+
+
 def _check_config(
     grid: int,
     prompt_blocks: Sequence[int],

@@ -115,7 +115,7 @@ class CLIPSentenceEncoder:
         mask = torch.where(places[None] > places[:, None], -torch.inf, 0.0).to(hidden.dtype)  # [N, N]: nothing later
         for layer in tower.encoder.layers:
             hidden = clip_block(layer, hidden, mask=mask)
-        end = hidden[torch.arange(len(ids), device=ids.device), last]  # [B, N, C] -> [B, C]
+        end = hidden[torch.arange(ids.shape[0], device=ids.device), last]  # [B, N, C] -> [B, C]
         out: Tensor = self.model.text_projection(tower.final_layer_norm(end))
         return out.float()
 

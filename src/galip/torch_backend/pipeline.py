@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -103,6 +105,27 @@ class GALIPPipeline(TextToImage, DiffusionPipeline):
         read_index(folder)
         pipeline: GALIPPipeline = super().from_pretrained(folder, dtype=dtype, **kwargs)
         return pipeline
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *args: Any, graphs: bool = True, **kwargs: Any
+    ) -> None:
+        """Save the pipeline as a model folder; see `DiffusionPipeline.save_pretrained` for the other arguments.
+
+        Args:
+            graphs: write the graphs too, from which the folder runs without torch. It takes about half a minute, and a
+                moment where a pipeline of the same structure has been saved before. Folders of a `variant` get none.
+
+        Raises:
+            GalipError: the model cannot be exported.
+        """
+        push = kwargs.pop("push_to_hub", False)
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if graphs and kwargs.get("variant") is None:
+            from galip.export import write_graphs
+
+            write_graphs(Path(save_directory))
+        if push:
+            super().save_pretrained(save_directory, *args, push_to_hub=True, **kwargs)
 
     # ---- the parts as GALIP uses them
 

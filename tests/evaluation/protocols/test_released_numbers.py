@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     pipe.register_modules(generator=generator)
     folder = tmp_path_factory.mktemp("released") / "model"
-    pipe.save_pretrained(folder)
+    pipe.save_pretrained(folder, graphs=False)
     return folder
 
 
