@@ -177,7 +177,7 @@ def bad(complaint: str, *words: object, name: str) -> object:
         bad("cannot be read", "MODEL", "--prompts", "nowhere.txt", name="no prompts"),
         bad("nowhere.npz: no such file", "MODEL", "--data", "DATA", "--reference", "nowhere.npz", name="reference"),
         bad("nowhere: no such folder", "MODEL", "USUAL", "--training", "nowhere", name="training"),
-        bad("nothing.json: there is no such file", "nothing.json", "--compare", name="no result"),
+        bad("nothing.json: it is missing", "nothing.json", "--compare", name="no result"),
         bad("--data makes no sense with --compare", "a.json", "--compare", "--data", "DATA", name="compare and data"),
         bad("--training makes no sense", "a.json", "--compare", "--training", "DATA", name="compare and training"),
         bad("--device is 'gpu'", "MODEL", "USUAL", "--device", "gpu", name="device"),

@@ -20,6 +20,7 @@ from galip.evaluation.result import (
     write_result,
     write_rows,
 )
+from galip.utils.terminal import printable
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -52,16 +53,16 @@ def test_a_number_is_finite(value: float) -> None:
 
 def test_damaged_files_say_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    with pytest.raises(GalipError, match="result.json: there is no such file"):
+    with pytest.raises(GalipError, match="result.json: it is missing"):
         read_result(path)
 
     write_result(path, a_result())
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole[: len(whole) // 2])
-    with pytest.raises(GalipError, match="result.json: not whole, or no JSON"):
+    with pytest.raises(GalipError, match="result.json: it cannot be read"):
         read_result(path)
     path.write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(GalipError, match="result.json: not whole, or no JSON"):
+    with pytest.raises(GalipError, match="result.json: it cannot be read"):
         read_result(path)
     path.write_text('{"model": "a"}')
     with pytest.raises(GalipError, match="no result of galip evaluate"):
@@ -121,3 +122,53 @@ def test_damaged_rows_name_the_line(tmp_path: Path) -> None:
     cut.write_bytes(gzip.compress(good.encode() * 100)[:-12])
     with pytest.raises(GalipError, match="scores.jsonl.gz: cannot be read"):
         read_rows(cut, ImageScores)
+
+
+def test_numbers_beyond_all_metrics_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    for number in ("1e308", "-1e31", "1e999", "1" * 5000):
+        write_result(path, a_result())
+        path.write_text(path.read_text().replace('"value": 20.0', f'"value": {number}'))
+        with pytest.raises(GalipError, match=r"result.json: (damaged, metrics.fid.value|it cannot be read)"):
+            read_result(path)
+    with pytest.raises(ValidationError, match="the interval ends at 1, before it begins at 2"):
+        Number(value=1, low=2, high=1)
+
+
+@pytest.mark.parametrize("line", ['{"number": 0, "caption": "\0"}', "\0", "[" * 10_000, "1" * 5000, '"\\ud800"'])
+def test_odd_lines_are_one_line_of_complaint(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "scores.jsonl"
+    path.write_text(line)
+    with pytest.raises(GalipError, match="scores.jsonl, line 1: (no JSON|damaged, )") as caught:
+        read_rows(path, ImageScores)
+    assert printable(caught.value) == str(caught.value)
+
+
+def test_a_compressed_file_is_not_unpacked_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl.gz"
+    path.write_bytes(gzip.compress(b" " * (300 << 20)))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(GalipError, match="it holds more than 256 MB"):
+        read_rows(path, ImageScores)
+
+
+def test_names_that_are_not_utf8_are_written_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_result(path, a_result(model="models/\udc80\udcff"))
+    assert read_result(path).model == "models/\udc80\udcff"
+
+
+def test_the_names_in_files_are_those_of_version_0_1(tmp_path: Path) -> None:
+    """Each version reads the other's results."""
+    path = tmp_path / "result.json"
+    write_result(path, a_result(group_real_baseline={"counts": {"clip_score": Number(value=0.5)}}))
+    tree = json.loads(path.read_text())
+    assert {"n_drawn", "floors", "group_floors"} <= tree.keys()
+    assert not {"n_generated", "real_baseline", "group_real_baseline"} & tree.keys()
+    found = read_result(path)
+    with pytest.warns(DeprecationWarning, match="Result.floors is now Result.real_baseline"):
+        assert found.floors == found.real_baseline
+    with pytest.warns(DeprecationWarning, match="n_generated"):
+        assert found.n_drawn == found.n_generated
+    with pytest.warns(DeprecationWarning, match="group_real_baseline"):
+        assert found.group_floors == found.group_real_baseline

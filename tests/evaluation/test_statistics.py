@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +125,56 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     assert "features [5, 9]; [N, 8] is needed" in complaint()
     np.savez(path, mu=np.array(["a", "b"]), sigma=made.sigma)
     assert "mu is of type <U1; real numbers are needed" in complaint()
+
+
+def damaged(path: Path) -> str:
+    with pytest.raises(GalipError) as caught:
+        read_statistics(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_numbers_that_are_no_covariance_are_told_when_the_file_is_read(tmp_path: Path) -> None:
+    path, made = tmp_path / "wrong.npz", Moments.of(features(60)).statistics()
+    np.savez(path, mu=made.mu, sigma=made.sigma.astype(complex))
+    assert "sigma is of type complex128; real numbers are needed" in damaged(path)
+    np.savez(path, mu=made.mu, sigma=-made.sigma)
+    assert "sigma has negative eigenvalues" in damaged(path)
+    np.savez(path, mu=made.mu, sigma=made.sigma - 0.5 * np.eye(8) * np.linalg.eigvalsh(made.sigma).max())
+    assert "sigma has negative eigenvalues" in damaged(path)
+    np.savez(path, mu=made.mu, sigma=made.sigma * 1e300)
+    assert "numbers above 1e+30" in damaged(path)
+    np.savez(path, mu=np.full(8, 1e300), sigma=made.sigma)
+    assert "numbers above 1e+30" in damaged(path)
+    np.savez(path, mu=made.mu, sigma=made.sigma, count=np.array(0))
+    assert "statistics of 0 images" in damaged(path)
+    np.savez(path, mu=made.mu, sigma=made.sigma, features=np.full((3, 8), np.nan))
+    assert "features are not finite" in damaged(path)
+    np.savez(path, mu=made.mu, sigma=made.sigma, about=np.array('{"a": ' * 5000))
+    assert damaged(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"), [(10**9, "sigma.npy claims 64 GB"), (10**14, "sigma.npy claims 6,400,000 GB")]
+)
+def test_a_file_that_claims_terabytes_is_not_allocated(tmp_path: Path, rows: int, says: str) -> None:
+    path, header = tmp_path / "large.npz", io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (rows, 8)})
+    mu = io.BytesIO()
+    np.save(mu, np.zeros(8))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mu.npy", mu.getvalue())
+        archive.writestr("sigma.npy", header.getvalue() + bytes(800))
+    tracemalloc.start()
+    assert says in damaged(path)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def test_a_header_that_lies_by_a_little_is_told(tmp_path: Path) -> None:
+    path, header = tmp_path / "lie.npz", io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (9,)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mu.npy", header.getvalue() + bytes(64))
+        archive.writestr("sigma.npy", b"")
+    assert "mu.npy has 192 bytes where its header says 200" in damaged(path)

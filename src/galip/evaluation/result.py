@@ -15,10 +15,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from galip.errors import GalipError
-from galip.utils.atomic import write_bytes, write_text
+from galip.utils.atomic import write_bytes
+from galip.utils.terminal import printable
+from galip.utils.untrusted import parse_json, read_json_object
 
 FORMAT = 1
 SAMPLES = "samples.jsonl"
@@ -29,7 +31,7 @@ PER_IMAGE = "per_picture.jsonl.gz"
 LARGEST = 1e30
 """No metric is larger; what is cannot be plotted, and says that a file is damaged."""
 
-_MOST_BYTES = 1 << 28
+_MAX_BYTES = 1 << 28
 """Of a file that is read, uncompressed: 40,000 rows of scores have a fiftieth of it."""
 
 Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
@@ -53,6 +55,12 @@ class Number(_Record):
     high: Finite | None = Field(None, description="upper end of the interval")
     interval: str = Field("", description='how the interval was made: "bootstrap over images, 95 %"')
     count: Count | None = Field(None, description="images that it is over")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Number:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"the interval ends at {self.high:g}, before it begins at {self.low:g}")
+        return self
 
 
 class Flag(_Record):
@@ -188,11 +196,7 @@ def write_result(path: Path, result: Result) -> None:
     Raises:
         GalipError: the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")
-    except OSError as error:
-        raise GalipError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+    _write(path, _json(result.model_dump(mode="json"), indent=1))
 
 
 def read_result(path: Path) -> Result:
@@ -201,19 +205,12 @@ def read_result(path: Path) -> Result:
     Raises:
         GalipError: there is no such file, it is damaged or no result, or another version of its format.
     """
-    try:
-        tree = _parsed(_read(path).decode("utf-8"))
-    except FileNotFoundError as error:
-        raise GalipError(f"{path}: there is no such file; name a result that galip evaluate wrote") from error
-    except OSError as error:
-        raise GalipError(f"{path}: cannot be read ({error.strerror}); name a file written by galip evaluate") from error
-    except ValueError as error:
-        raise GalipError(f"{path}: not whole, or no JSON ({_in_one_line(error)}); evaluate the model again") from error
-    if not isinstance(tree, dict) or "format" not in tree or "protocol" not in tree:
+    tree = read_json_object(path, "name a result that galip evaluate wrote, or evaluate the model again")
+    if "format" not in tree or "protocol" not in tree:
         raise GalipError(f"{path}: no result of galip evaluate (it has no format and protocol); name one that is")
     if tree["format"] != FORMAT:
         raise GalipError(
-            f"{path}: its format is {tree['format']!r}, but this version of galip reads {FORMAT}; "
+            f"{path}: its format is {_short(tree['format'])}, but this version of galip reads {FORMAT}; "
             "evaluate the model again, or read it with the version that wrote it"
         )
     return _validated(Result, tree, str(path))
@@ -225,14 +222,7 @@ def write_rows(path: Path, rows: Iterable[Sample | NearestRow | ImageScores]) ->
     Raises:
         GalipError: the file cannot be written.
     """
-    lines = "".join(json.dumps(row.model_dump(mode="json"), ensure_ascii=False) + "\n" for row in rows)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = lines.encode("utf-8")
-        # mtime 0: equal rows give equal bytes.
-        write_bytes(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
-    except OSError as error:
-        raise GalipError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+    _write(path, b"".join(_json(row.model_dump(mode="json")) for row in rows))
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
@@ -246,18 +236,24 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
         GalipError: the file is damaged; the message names the line.
     """
     try:
-        text = _read(path).decode("utf-8")
+        with path.open("rb") as file:
+            content = (gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file).read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ValueError(f"it holds more than {_MAX_BYTES >> 20} MB")
+        text = content.decode("utf-8")
     except FileNotFoundError:
         return []
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise GalipError(f"{path}: cannot be read ({_in_one_line(error)}); evaluate the model again") from error
+        raise GalipError(
+            f"{path}: cannot be read ({' '.join(str(error).split())}); evaluate the model again"
+        ) from error
     rows = []
     # Not splitlines(): a caption may hold a line separator that JSON leaves as it is.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            row = _parsed(line)
+            row = parse_json(line)
         except ValueError as error:
             raise GalipError(f"{path}, line {number}: no JSON; evaluate the model again") from error
         rows.append(_validated(kind, row, f"{path}, line {number}"))
@@ -272,26 +268,27 @@ def _validated(kind: type[_Kind], tree: Any, where: str) -> _Kind:
         return kind.model_validate(tree)
     except ValidationError as error:
         problem = error.errors()[0]
-        name = ".".join(str(part) for part in problem["loc"]) or "the whole"
+        name = _short(".".join(str(part) for part in problem["loc"])) or "the whole"
         raise GalipError(f"{where}: damaged, {name}: {problem['msg']}; evaluate the model again") from error
 
 
-def _read(path: Path) -> bytes:
-    """A file's bytes, uncompressed; no more of them than any result has."""
-    with path.open("rb") as file:
-        content = (gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file).read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise ValueError(f"more than {_MOST_BYTES >> 20} MB")
-    return content
+def _short(value: Any) -> str:
+    text = printable(str(value))
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _parsed(text: str) -> Any:
-    """JSON of any kind, or ValueError: Python also knows nesting that is too deep and numbers that are too long."""
+def _json(value: Any, indent: int | None = None) -> bytes:
+    """A value and a line break. File names that are not UTF-8 hold halves of characters, which only escapes can say."""
     try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+        return json.dumps(value, ensure_ascii=False, indent=indent).encode("utf-8") + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent).encode("ascii") + b"\n"
 
 
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # mtime 0: equal rows give equal bytes.
+        write_bytes(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    except OSError as error:
+        raise GalipError(f"{path}: cannot be written ({error.strerror or error}); name another file") from error

@@ -16,6 +16,7 @@ import yaml
 
 from galip.errors import GalipError, InputError
 from galip.generation.prompts import clean_caption
+from galip.utils.untrusted import parse_json
 
 UNSORTED = "prompts"
 """The category of prompts whose file names none."""
@@ -150,9 +151,9 @@ def _from_txt(file: _File) -> Iterator[_Row]:
 def _from_jsonl(file: _File) -> Iterator[_Row]:
     for where, line in _lines(file):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise file.error(where, f"not JSON ({error.msg}, column {error.colno})") from error
+            row = parse_json(line)
+        except ValueError as error:
+            raise file.error(where, f"not JSON ({error})") from error
         if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
             raise file.error(where, 'not a row {"prompt": ..., "category": ...}; the prompt must be a string')
         category = row.get("category", UNSORTED)
@@ -172,6 +173,8 @@ def _from_json(file: _File) -> Iterator[_Row]:
         tree = json.loads(file.text, object_pairs_hook=no_key_twice)
     except json.JSONDecodeError as error:
         raise file.error(f"line {error.lineno}", f"not JSON ({error.msg}, column {error.colno})") from error
+    except (ValueError, RecursionError) as error:
+        raise file.error("", f"not JSON ({error or 'nested too deep'})") from error
     if not isinstance(tree, dict):
         raise file.error("", 'not a mapping of categories to lists of prompts, as in {"colours": ["a red cup"]}')
     for category, values in tree.items():
@@ -194,7 +197,7 @@ def _from_yaml(file: _File) -> Iterator[_Row]:
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise file.error(where, f"not YAML ({error.problem})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise file.error("", f"not YAML ({' '.join(str(error).split())})") from error
     if root is None:
         return

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from galip.evaluation.report.comparison import (
     shown_with_interval,
 )
 from galip.evaluation.result import Number, Result
+from galip.utils.terminal import printable
 
 
 def printed(results: list[Result], **options: Any) -> str:
@@ -183,3 +185,27 @@ def test_metrics_have_titles_and_directions() -> None:
     assert meaning_of("r_precision_judge").headed == "R-precision (judge) ↑"
     assert meaning_of("precision_dinov2").headed == "Precision (DINOv2) ↑"
     assert meaning_of("share_of_copies").headed == "Share of copies"
+
+
+def test_what_results_say_is_text_without_markup_and_control_characters() -> None:
+    wild = "runs/[/red]x\x1b[2J\x07\udc80\u202e"
+    results = [
+        a_result(
+            model=wild, data=wild, groups={wild: {"clip_score": Number(value=0.5)}}, flags=[flag("note", wild, wild)]
+        ),
+        a_result(model="other", flags=[flag("warning", wild)], data=wild),
+    ]
+    for shown_results in (results[:1], results):
+        written = io.StringIO()
+        Console(file=written, width=200).print(compare(shown_results))
+        text = written.getvalue()
+        assert printable(text, keep="\n") == text
+        assert "[/red]" in text and "\\x1b[2J\\x07" in text
+    with pytest.raises(InputError) as caught:
+        compare([results[0], a_result(data_digest="other", data=wild, groups={}, model="m\x1b")])
+    assert printable(caught.value) == str(caught.value)
+
+
+@pytest.mark.parametrize(("value", "said"), [(1e30, "1.000e+30"), (-2.5e12, "-2.500e+12"), (999_999.0, "999,999")])
+def test_large_numbers_are_short(value: float, said: str) -> None:
+    assert shown(value) == said

@@ -15,6 +15,7 @@ from galip.errors import InputError
 from galip.evaluation.metrics.registry import Meaning, meaning_of
 from galip.evaluation.protocols.schema import FREE_SETTINGS, by_field_name
 from galip.evaluation.result import Flag, Number, Result
+from galip.utils.terminal import printable
 
 _STYLES = {"invalid": "bold red", "warning": "yellow", "note": "cyan"}
 _LEVELS = ("invalid", "warning", "note")
@@ -77,10 +78,11 @@ def compare(results: Sequence[Result], names: Sequence[str] | None = None) -> Ta
     labels = labels_of(results, names)
     several = len(results) > 1
 
+    # Results come from anywhere: what they say is text, without markup and without a terminal's control characters.
     first = results[0]
     reference = "" if first.n_reference is None else f" against {first.n_reference:,} real ones"
     table = Table(
-        title=Text(f"{first.protocol}: {first.n_generated:,} generated images{reference}, {first.data}", style="bold"),
+        title=_text(f"{first.protocol}: {first.n_generated:,} generated images{reference}, {first.data}", style="bold"),
         caption=_notes(footnotes, labels, several),
         title_justify="left",
         caption_justify="left",
@@ -89,21 +91,21 @@ def compare(results: Sequence[Result], names: Sequence[str] | None = None) -> Ta
     )
     table.add_column("metric", no_wrap=True)
     for place, label in enumerate(labels):
-        table.add_column(_marked(Text(label), footnotes, "", place), justify="right")
+        table.add_column(_marked(_text(label), footnotes, "", place), justify="right")
     has_baseline = any(row.baseline for row in rows)
     if has_baseline:
         table.add_column("real against real", justify="right")
     if several:
         table.add_column("difference")
     for at, row in enumerate(rows):
-        cells = [Text(f"  {row.group}" if row.group else row.meaning.headed)]
+        cells = [_text(f"  {row.group}" if row.group else row.meaning.headed)]
         for place, number in enumerate(row.numbers):
             cell = _cell(number, "bold" if several and place in row.best else "" if row.valid[place] else "red strike")
             cells.append(cell if row.group or number is None else _marked(cell, footnotes, row.name, place))
         if has_baseline:
             cells.append(_cell(row.baseline))
         if several:
-            cells.append(Text(row.verdict))
+            cells.append(_text(row.verdict))
         table.add_row(*cells, end_section=at + 1 < len(rows) and bool(row.group) and not rows[at + 1].group)
     return table
 
@@ -119,7 +121,7 @@ def check_comparable(results: Sequence[Result], names: Sequence[str] | None = No
     labels = labels_of(results, names)
     for label, other in zip(labels[1:], results[1:], strict=True):
         if difference := _first_difference(results[0], other):
-            what, one, two = difference
+            what, one, two = map(printable, difference)
             raise InputError(
                 f"these results cannot be compared: {what} is {one} in {labels[0]} but {two} in {label}; "
                 "evaluate both by the same protocol on the same data"
@@ -178,6 +180,7 @@ def labels_of(results: Sequence[Result], names: Sequence[str] | None = None) -> 
     labels = list(names) if names is not None else [result.model.rstrip("/\\") or "model" for result in results]
     if len(labels) != len(results):
         raise InputError(f"{len(labels)} names for {len(results)} results; give one for each")
+    labels = [printable(label) for label in labels]
     if names is None:
         # Both separators, since a result may have been written on another system than it is read on.
         short = [label.replace("\\", "/").rsplit("/", 1)[-1] for label in labels]
@@ -202,6 +205,8 @@ def shown(value: float, decimals: int | None = None) -> str:
     """A number for people: four digits that count, unless the decimals are given."""
     if value and abs(value) < 1e-4 and (decimals is None or decimals > 5):
         return f"{value:.2e}"
+    if abs(value) >= 1e9:
+        return f"{value:.3e}"
     if decimals is None:
         decimals = min(max(3 - (math.floor(math.log10(abs(value))) if value else 0), 0), 6)
     text = f"{value:,.{decimals}f}"
@@ -260,7 +265,7 @@ def _settings(one: Any, two: Any, where: str = "") -> Iterator[tuple[str, str, s
 
 
 def _value(value: Any) -> str:
-    text = str(value)
+    text = printable(str(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -341,6 +346,10 @@ def _cell(number: Number | None, style: str = "") -> Text:
     return cell.append(f"  {interval}", style="dim") if interval else cell
 
 
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text), style=style)
+
+
 def _marked(text: Text, footnotes: Sequence[Footnote], about: str, place: int) -> Text:
     for footnote in footnotes:
         if footnote.flag.about == about and place in footnote.results:
@@ -356,8 +365,8 @@ def _notes(footnotes: Sequence[Footnote], labels: Sequence[str], several: bool) 
         whose = "" if everyone else ", ".join(labels[place] for place in footnote.results)
         about = ": ".join(part for part in (whose, flag.about) if part)
         lines.append(
-            Text(f"[{footnote.number}] {flag.level.upper()} ", style=_STYLES[flag.level]).append(
-                f"{about}: {flag.text}" if about else flag.text, style="default not bold"
+            Text(f"[{footnote.number}] {flag.level.upper()} ", style=_STYLES[flag.level]).append_text(
+                _text(f"{about}: {flag.text}" if about else flag.text, style="default not bold")
             )
         )
     if several:

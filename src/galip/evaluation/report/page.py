@@ -26,8 +26,9 @@ from galip.evaluation.result import (
     read_result,
     read_rows,
 )
-from galip.utils.atomic import write_text
+from galip.utils.atomic import write_bytes
 from galip.utils.extras import remedy
+from galip.utils.terminal import printable
 
 TEMPLATE = "report.html.j2"
 SHOWN_RESULTS = 4
@@ -103,7 +104,7 @@ def write_report(paths: Sequence[Path], out: Path) -> None:
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, page)
+        write_bytes(out, page.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise GalipError(f"{out}: cannot be written ({error.strerror}); name another file") from error
 
@@ -122,10 +123,20 @@ def _render(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_shown_text,
     )
     environment.filters["shown"] = shown
     environment.filters["with_interval"] = shown_with_interval
     return environment.get_template(TEMPLATE).render(content)
+
+
+def _shown_text(value: Any) -> Any:
+    """What a result says, without characters that no page may hold; what the template itself has made stays."""
+    from markupsafe import Markup
+
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return printable(value, keep="\n")
 
 
 def _metrics(rows: Sequence[Row], labels: Sequence[str]) -> list[tuple[Row, Strip]]:
@@ -182,16 +193,18 @@ def _nearest(folder: Path) -> list[tuple[NearestRow, Embedded, list[tuple[float,
 
 def _embedded(folder: Path, name: str) -> Embedded:
     path = folder / name
+    if "\0" in name:
+        raise GalipError(f"{folder}: {printable(name)!r} is no file's name; evaluate the model again")
     # A result may come from somebody else: it must not pull other files of this computer into the page.
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise GalipError(f"{folder}: the image {name!r} lies outside of it; evaluate the model again")
+        raise GalipError(f"{folder}: the image {printable(name)!r} lies outside of it; evaluate the model again")
     try:
         content = path.read_bytes()
         with Image.open(path) as image:
             mime, (width, height) = _MIME[image.format or ""], image.size
     except FileNotFoundError as error:
         raise GalipError(f"{path}: the image is missing; copy the whole folder, or evaluate again") from error
-    except (OSError, KeyError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, KeyError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise GalipError(f"{path}: no PNG, JPEG or WebP image; evaluate the model again") from error
     side = max(width, height)
     small = side <= _SMALL

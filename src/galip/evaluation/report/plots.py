@@ -44,7 +44,8 @@ class Axis:
 
     def texts(self) -> list[str]:
         """Of the round numbers."""
-        decimals = next(count for count in range(16) if abs(round(self.step, count) - self.step) <= 1e-9 * self.step)
+        exact = (count for count in range(16) if abs(round(self.step, count) - self.step) <= 1e-9 * self.step)
+        decimals = next(exact, 16)
         return [shown(value, decimals) for value in self.values]
 
 
