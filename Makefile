@@ -79,7 +79,7 @@ $(BIN)/python $(LIGHT)/bin/python:
 
 $(VENV)/.core: pyproject.toml | $(BIN)/python
 	@echo "installing galip and what it needs into $(VENV)"
-	$(BIN)/python -m pip install --quiet -e ".[torch]"
+	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
 $(LIGHT)/.light: pyproject.toml | $(LIGHT)/bin/python
