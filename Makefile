@@ -83,7 +83,7 @@ $(VENV)/.core: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(LIGHT)/.light: pyproject.toml | $(LIGHT)/bin/python
-	$(LIGHT)/bin/python -m pip install --quiet -e ".[serve]" pytest pytest-timeout openai
+	$(LIGHT)/bin/python -m pip install --quiet -e ".[serve]" pytest pytest-timeout openai httpx
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.core

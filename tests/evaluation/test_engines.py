@@ -8,7 +8,7 @@ import pytest
 from evaluation import small
 
 from galip.errors import GalipError, InputError
-from galip.evaluation.extractors.registry import FeatureExtractor
+from galip.evaluation.extractors.protocol import FeatureExtractor
 from galip.evaluation.references import References
 from galip.evaluation.result import Result
 from galip.evaluation.runner import evaluate

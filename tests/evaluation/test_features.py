@@ -12,7 +12,7 @@ from evaluation.small import alone
 from torch import Tensor, nn
 
 from galip.distributed import Distributed
-from galip.evaluation.extractors.registry import FrozenExtractor, Takes
+from galip.evaluation.extractors.protocol import FrozenExtractor, Takes
 from galip.evaluation.features import encode_captions, extract_features
 from galip.evaluation.stores import FeatureStore
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from galip.data.protocol import ImageSource
 from galip.evaluation.extractors.clip import CLIPExtractor
-from galip.evaluation.extractors.registry import full_precision
+from galip.evaluation.extractors.protocol import full_precision
 from galip.evaluation.images import real_images
 from galip.evaluation.plan import PlannedSample
 from galip.evaluation.weights import digest_of, same_network

@@ -22,7 +22,8 @@ from galip.evaluation.evaluated import Evaluated
 from galip.evaluation.extracted import Extracted, feature_set
 from galip.evaluation.extractors.clip import CLIPExtractor
 from galip.evaluation.extractors.judge import JudgeExtractor
-from galip.evaluation.extractors.registry import FeatureExtractor, open_extractor
+from galip.evaluation.extractors.protocol import FeatureExtractor
+from galip.evaluation.extractors.registry import open_extractor
 from galip.evaluation.features import encode_captions, extract_features
 from galip.evaluation.images import at_resolution, open_images
 from galip.evaluation.measure import measure

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from galip.distributed import Distributed
-from galip.evaluation.extractors.registry import FeatureExtractor
+from galip.evaluation.extractors.protocol import FeatureExtractor
 from galip.evaluation.stores import FeatureStore
 from galip.utils.progress import Progress
 

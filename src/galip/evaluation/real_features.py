@@ -11,7 +11,7 @@ from torch import Tensor
 
 from galip.data.protocol import ImageSource
 from galip.distributed import Distributed
-from galip.evaluation.extractors.registry import FeatureExtractor
+from galip.evaluation.extractors.protocol import FeatureExtractor
 from galip.evaluation.features import extract_features
 from galip.evaluation.images import real_images
 from galip.evaluation.stores import FeatureStore

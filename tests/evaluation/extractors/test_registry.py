@@ -10,21 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from galip.errors import GalipError, InputError
-from galip.evaluation.extractors import registry
-from galip.evaluation.extractors.registry import (
-    OPENERS,
-    FeatureExtractor,
-    FrozenExtractor,
-    full_precision,
-    open_extractor,
-    unit_range,
-)
+from galip.evaluation.extractors import protocol
+from galip.evaluation.extractors.protocol import FeatureExtractor, FrozenExtractor, full_precision, unit_range
+from galip.evaluation.extractors.registry import OPENERS, open_extractor
 
 
 class Means(FrozenExtractor):
     """Each channel's mean through a linear layer."""
 
-    def __init__(self, takes: registry.Takes = "uint8", weight: float = 0.5) -> None:
+    def __init__(self, takes: protocol.Takes = "uint8", weight: float = 0.5) -> None:
         network = nn.Linear(3, 2, dtype=torch.float64)
         nn.init.constant_(network.weight, weight)
         nn.init.zeros_(network.bias)
@@ -84,16 +78,16 @@ def test_autocast_around_an_extractor_does_not_reach_it() -> None:
 
 def test_shortcuts_of_fp32_are_off_inside_and_as_before_outside() -> None:
     def state() -> list[object]:
-        return [getattr(place, name) for place, name, _ in registry._shortcuts()]
+        return [getattr(place, name) for place, name, _ in protocol._shortcuts()]
 
-    place, name, off = registry._shortcuts()[0]
+    place, name, off = protocol._shortcuts()[0]
     before = state()
     fast = "tf32" if isinstance(off, str) else True
     setattr(place, name, fast)
     try:
         chosen = state()
         with full_precision("cpu"):
-            assert state() == [off for _, _, off in registry._shortcuts()]
+            assert state() == [off for _, _, off in protocol._shortcuts()]
         assert state() == chosen
     finally:
         setattr(place, name, before[0])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from galip.errors import GalipError
-from galip.evaluation.extractors.registry import FrozenExtractor, full_precision, unit_range
+from galip.evaluation.extractors.protocol import FrozenExtractor, full_precision, unit_range
 from galip.evaluation.weights import check_finite, digest_of
 from galip.model_repo.resolve import bundled_models
 from galip.models.clip import FrozenCLIPVision

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from galip.errors import GalipError
-from galip.evaluation.extractors.registry import FrozenExtractor, unit_range
+from galip.evaluation.extractors.protocol import FrozenExtractor, unit_range
 from galip.torch_backend.encoders import load_network
 from galip.torch_backend.loading import no_progress_bars
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from galip.errors import GalipError
-from galip.evaluation.extractors.registry import FrozenExtractor
+from galip.evaluation.extractors.protocol import FrozenExtractor
 from galip.evaluation.weights import PublishedFile, needed_package, read_weights
 
 if TYPE_CHECKING:

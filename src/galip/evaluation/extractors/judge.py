@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from galip.errors import GalipError, InputError
-from galip.evaluation.extractors.registry import FrozenExtractor
+from galip.evaluation.extractors.protocol import FrozenExtractor
 from galip.evaluation.weights import load_into, read_weights
 
 SIDE = 64

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from galip.errors import GalipError, InputError
-from galip.evaluation.extractors.registry import FrozenExtractor, full_precision, unit_range
+from galip.evaluation.extractors.protocol import FrozenExtractor, full_precision, unit_range
 from galip.evaluation.weights import load_into, needed_package, read_weights
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from galip.errors import GalipError
-from galip.evaluation.extractors.registry import FrozenExtractor, unit_range
+from galip.evaluation.extractors.protocol import FrozenExtractor, unit_range
 from galip.evaluation.weights import PublishedFile, load_into, needed_package, read_weights
 
 if TYPE_CHECKING:
