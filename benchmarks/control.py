@@ -328,7 +328,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     about, judge = machine(), Judge()
-    pipe = galip.load(given.model, device="cpu")
+    pipe = galip.load(given.model, engine="torch", device="cpu")
     pipe.set_progress_bar_config(disable=True)
     weights = weights_of(given.model)
     pipe(judge.captions(16), seed=0)  # what is slow once

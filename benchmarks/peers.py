@@ -102,7 +102,7 @@ def largest_difference(model: str) -> int:
     Raises:
         SystemExit: they are not the same pictures.
     """
-    pipe = galip.load(model, device="cpu")
+    pipe = galip.load(model, engine="torch", device="cpu")
     prompts, seeds = captions(2), [0, 1]
     ours = [np.asarray(image).astype(int) for image in pipe(prompts, seed=seeds).images]
     theirs = [np.asarray(image).astype(int) for image in ReleasedForm(pipe)(prompts, seeds)]

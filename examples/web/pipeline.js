@@ -1,4 +1,4 @@
-// Captions to pictures, as `galip.generation.onnx_backend.EnginePipeline` draws them, by ONNX Runtime in WebAssembly.
+// Prompts to images, as `galip.generation.pipeline.TextToImage` generates them, by ONNX Runtime in WebAssembly.
 
 import * as ort from "./ort/ort.wasm.min.js";
 import { CaptionCleaner } from "./captions.js";

@@ -252,7 +252,7 @@ def evaluate(generate: Generate, real: RealImages, eyes: list[Eye], count: int, 
 
 def by_pipeline(model: str) -> Generate:
     """A model folder or bundled model; what is transparent lies on white."""
-    pipe = galip.load(model)
+    pipe = galip.load(model, engine="torch")
 
     def generate(captions: list[str], seeds: list[int]) -> torch.Tensor:
         parts = []

@@ -65,7 +65,7 @@ def test_every_line_is_the_picture_of_its_caption_and_seed(model: Path, tmp_path
     seeds = [7 + line - 1 for line in lines]
     assert [record.fields["seed"] for record in records] == seeds
     assert {record.fields["weights"] for record in records} == {weights_of(str(model))}
-    pipe = galip.load(model, device="cpu")
+    pipe = galip.load(model, engine="torch", device="cpu")
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(cleaned, seed=seeds).images
     assert all(same(record.content, picture) for record, picture in zip(records, expected, strict=True))
@@ -92,7 +92,7 @@ def test_json_lines_bring_their_seeds_and_keys(model: Path, tmp_path: Path) -> N
     assert {record.suffix for record in records} == {"webp"}
     assert all(record.image.size == (64, 64) for record in records)
     assert records[0].fields["truncation"] == 0.5
-    pipe = galip.load(model, device="cpu")
+    pipe = galip.load(model, engine="torch", device="cpu")
     own = pipe(["a red heart"], seed=6, truncation=0.5).images[0]
     run(job(model, captions, tmp_path / "exact", number=2, truncation=0.5), workers=1)
     assert same(records_of(tmp_path / "exact" / "drawn")[1].content, own)

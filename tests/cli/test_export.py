@@ -14,13 +14,14 @@ from galip.evaluation.likeness import compare
 from galip.export.exporting import Source
 from galip.export.exporting import export as write
 from galip.generation.load import load
-from galip.generation.onnx_backend import EnginePipeline
+from galip.generation.onnx_backend import ONNXBackend
+from galip.generation.pipeline import TextToImage
 from galip.torch_backend.pipeline import GALIPPipeline
 
 pytestmark = pytest.mark.engines
 
 
-def pixels(pipe: GALIPPipeline | EnginePipeline) -> np.ndarray:
+def pixels(pipe: TextToImage) -> np.ndarray:
     images: np.ndarray = pipe(["a red heart", "a sleepy cat"], seed=3, output_type="np").images
     return images
 
@@ -44,7 +45,7 @@ def test_what_is_written_loads_and_draws(
     assert ended.code == 0
     assert ended.out.splitlines()[-1].startswith(f"{out}: {kind}, {precision}, ")
     pipe = load(out, device="cpu")
-    assert isinstance(pipe, GALIPPipeline if kind == "torch" else EnginePipeline)
+    assert isinstance(pipe, GALIPPipeline if kind == "torch" else TextToImage)
     assert np.abs(pixels(pipe) - pixels(tiny.pipeline())).max() <= most
 
 
@@ -77,7 +78,9 @@ def test_captions_measure_what_a_precision_costs(
 
 def test_a_model_that_draws_otherwise_is_far(model: Path, tmp_path: Path) -> None:
     write(tiny.pipeline(), Source("tiny", model), tmp_path / "out", "openvino")
-    found = compare(tiny.pipeline(seed=5), EnginePipeline(tmp_path / "out", threads=1), ["a red heart", "two birds"])
+    found = compare(
+        tiny.pipeline(seed=5), TextToImage(ONNXBackend(tmp_path / "out", threads=1)), ["a red heart", "two birds"]
+    )
     assert found["pictures"] == 256
     assert found["frechet"] > 10 * found["frechet_seeds"]
     assert abs(found["clip_score"] - found["clip_score_fp32"]) > 0.1

@@ -59,7 +59,7 @@ def test_captions_times_seeds(generate: Command) -> None:
 
 def test_a_file_holds_the_pipelines_picture_and_says_how_it_was_made(generate: Command) -> None:
     assert generate("a red heart", "a  sleepy cat", "--seed", 5, "-n", 2, "--truncation", 0.7).code == 0
-    pipe = load(generate.model, device="cpu")
+    pipe = load(generate.model, engine="torch", device="cpu")
     expected = pipe(["a red heart", "a sleepy cat"], 2, seed=5, truncation=0.7).images
     for path, image, (prompt, seed) in zip(
         generate.pictures(), expected, [(p, s) for p in ("a red heart", "a sleepy cat") for s in (5, 6)], strict=True

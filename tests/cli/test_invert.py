@@ -25,7 +25,7 @@ class Command(DrawingCommand):
     def __init__(self, model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         super().__init__("invert", model, folder / "out", capsys, ("--device", "cpu"))
         self.picture = folder / "picture.png"
-        load(model, device="cpu")("a red heart", seed=77).images[0].save(self.picture)
+        load(model, engine="torch", device="cpu")("a red heart", seed=77).images[0].save(self.picture)
 
     def names(self) -> set[str]:
         return {path.name for path in self.out.iterdir()}
@@ -60,7 +60,7 @@ def test_a_picture_its_edits_and_variations(invert: Command) -> None:
 def test_what_was_found_draws_the_picture_and_can_be_given_back(invert: Command, tmp_path: Path) -> None:
     assert invert(invert.picture, *QUICK).code == 0
     arrays = np.load(invert.out / "inversion.npz")
-    pipe = load(invert.model, device="cpu")
+    pipe = load(invert.model, engine="torch", device="cpu")
     redrawn = pipe(prompt_embeds=torch.from_numpy(arrays["e"])[None], latents=arrays["z"][None]).images[0]
     with Image.open(invert.out / "inverted.png") as image:
         assert np.abs(np.asarray(image, int) - np.asarray(redrawn, int)).max() <= 1

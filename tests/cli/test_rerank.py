@@ -22,7 +22,7 @@ CAPTIONS = ("a red heart", "two birds")
 
 @pytest.fixture(scope="module")
 def pipe(model: Path) -> GALIPPipeline:
-    return load(model, device="cpu")
+    return load(model, engine="torch", device="cpu")
 
 
 class Command(DrawingCommand):

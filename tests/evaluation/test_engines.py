@@ -28,7 +28,7 @@ def references(small_data: Path, small_clip: Path, tmp_path: Path) -> References
 @pytest.fixture(scope="module")
 def exported(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "openvino"
-    export(load(small_model, device="cpu"), Source("tiny-32", small_model), out, "openvino")
+    export(load(small_model, engine="torch", device="cpu"), Source("tiny-32", small_model), out, "openvino")
     return out
 
 
@@ -69,7 +69,7 @@ def test_an_exported_model_is_a_model(
 
 def test_what_a_precision_costs(exported: Path, small_model: Path, references: References, tmp_path: Path) -> None:
     half = tmp_path / "fp16"
-    export(load(small_model, device="cpu"), Source("tiny-32", small_model), half, "openvino", "fp16")
+    export(load(small_model, engine="torch", device="cpu"), Source("tiny-32", small_model), half, "openvino", "fp16")
     whole, halved = run(exported, references, *FEW), run(half, references, *FEW)
     assert whole.model_digest != halved.model_digest
     assert whole.metrics["fd_clip"].value != halved.metrics["fd_clip"].value

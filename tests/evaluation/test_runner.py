@@ -56,7 +56,7 @@ def test_a_result_says_what_it_is(small_model: Path, small_data: Path, reference
     )
     assert (result.model, result.model_digest, result.images_seen) == (
         str(model),
-        digest_of_model(galip.load(model, device="cpu")),
+        digest_of_model(galip.load(model, engine="torch", device="cpu")),
         1234,
     )
     assert (result.data, result.data_digest) == (str(small_data), CaptionedFolder(small_data).digest[:16])

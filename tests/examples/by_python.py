@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 import galip
 from galip.errors import InputError
-from galip.generation.onnx_backend import EnginePipeline
+from galip.generation.onnx_backend import ONNXBackend
+from galip.generation.pipeline import TextToImage
 from galip.generation.prompts import clean_caption
 
 
@@ -42,10 +43,10 @@ def main() -> None:
     """Answer what is asked on standard input."""
     folder = Path(sys.argv[1])
     asked = json.load(sys.stdin)
-    exported = EnginePipeline(folder, threads=1)
+    exported = TextToImage(ONNXBackend(folder, threads=1))
     original = galip.load("emoji-64", device="cpu", engine="torch")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    limit = exported.manifest.max_tokens
+    limit = exported.backend.manifest.max_tokens
     answer = {
         "exported": [png(exported(caption, seed=seed).images[0]) for caption, seed in asked["pictures"]],
         "original": [png(original(caption, seed=seed).images[0]) for caption, seed in asked["pictures"]],

@@ -18,7 +18,8 @@ import yaml
 
 from galip.errors import GalipError, InputError
 from galip.export.exporting import Source, export
-from galip.generation.onnx_backend import CHUNKS, EnginePipeline
+from galip.generation.onnx_backend import CHUNKS, ONNXBackend
+from galip.generation.pipeline import TextToImage
 from galip.model_repo import export_folder
 from galip.model_repo.export_folder import read_manifest
 from galip.model_repo.fingerprint import source_digest
@@ -61,14 +62,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory, pipe: GALIPPipeline, sour
     return {kind: place / kind for kind in ("onnx", "openvino")}
 
 
-def pixels(pipe: GALIPPipeline | EnginePipeline, *args: object, **kwargs: object) -> np.ndarray:
+def pixels(pipe: TextToImage, *args: object, **kwargs: object) -> np.ndarray:
     return pipe(*args, output_type="np", **kwargs).images
 
 
 @KINDS
 def test_pictures_are_the_pipelines(kind: str, exported: dict[str, Path], pipe: GALIPPipeline) -> None:
-    engine = EnginePipeline(exported[kind], threads=1)
-    assert engine.engine == ENGINE[kind]
+    engine = TextToImage(ONNXBackend(exported[kind], threads=1))
+    assert engine.backend.name == ENGINE[kind]
     for number, batch_size in ((1, 16), (3, 4), (4, 16), (4, 11)):
         expected = pixels(pipe, CAPTIONS, number, seed=5, truncation=0.8)
         assert expected.std() > 0.05
@@ -80,10 +81,10 @@ def test_pictures_are_the_pipelines(kind: str, exported: dict[str, Path], pipe: 
 
 
 def test_openvino_reads_onnx_too(exported: dict[str, Path], pipe: GALIPPipeline) -> None:
-    engine = EnginePipeline(exported["onnx"], engine="openvino", threads=1)
+    engine = TextToImage(ONNXBackend(exported["onnx"], engine="openvino", threads=1))
     assert np.abs(pixels(engine, CAPTIONS, seed=0) - pixels(pipe, CAPTIONS, seed=0)).max() <= 1e-4
     with pytest.raises(InputError, match="exported for openvino; engine 'onnxruntime' cannot run it"):
-        EnginePipeline(exported["openvino"], engine="onnxruntime")
+        TextToImage(ONNXBackend(exported["openvino"], engine="onnxruntime"))
 
 
 @KINDS
@@ -92,7 +93,7 @@ def test_a_t5_speaks_too(kind: str, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path / "model")
     export(pipe, Source("t5", tmp_path / "model"), tmp_path / "out", kind)
     assert read_manifest(tmp_path / "out").text_encoder == "t5"
-    engine = EnginePipeline(tmp_path / "out", threads=1)
+    engine = TextToImage(ONNXBackend(tmp_path / "out", threads=1))
     assert np.abs(pixels(engine, CAPTIONS, seed=0) - pixels(pipe, CAPTIONS, seed=0)).max() <= 1e-4
 
 
@@ -101,7 +102,7 @@ def test_the_bundled_model(kind: str, tmp_path: Path) -> None:
     folder = bundled_models()["emoji-64"]
     pipe = GALIPPipeline.from_pretrained(folder)
     export(pipe, Source("emoji-64", folder), tmp_path / "out", kind)
-    engine = EnginePipeline(tmp_path / "out", threads=1)
+    engine = TextToImage(ONNXBackend(tmp_path / "out", threads=1))
     captions = ["3d emoji of red heart", "flat emoji of a <|endoftext|> sleepy cat", "yellow star " * 40]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -113,7 +114,7 @@ def test_the_bundled_model(kind: str, tmp_path: Path) -> None:
 
 
 def test_prompt_embeds_latents_and_sentences(exported: dict[str, Path], pipe: GALIPPipeline) -> None:
-    engine = EnginePipeline(exported["onnx"], threads=1)
+    engine = TextToImage(ONNXBackend(exported["onnx"], threads=1))
     vectors = engine.encode_prompt([*CAPTIONS, CAPTIONS[0]])
     assert np.abs(vectors - pipe.encode_prompt([*CAPTIONS, CAPTIONS[0]]).numpy()).max() <= 1e-4
     z = np.random.default_rng(0).standard_normal((2, tiny.Z_DIM))
@@ -126,7 +127,7 @@ def test_prompt_embeds_latents_and_sentences(exported: dict[str, Path], pipe: GA
 
 
 def test_what_a_call_returns(exported: dict[str, Path]) -> None:
-    engine = EnginePipeline(exported["openvino"], threads=1)
+    engine = TextToImage(ONNXBackend(exported["openvino"], threads=1))
     images, seeds = engine(CAPTIONS[:2], 2, seed=7, return_dict=False)
     assert [image.size for image in images] == [(32, 32)] * 4
     assert seeds == [7, 8, 7, 8]
@@ -156,11 +157,11 @@ def test_what_a_call_returns(exported: dict[str, Path]) -> None:
 )
 def test_bad_arguments_are_refused(exported: dict[str, Path], arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        EnginePipeline(exported["onnx"], threads=1)(**arguments)
+        TextToImage(ONNXBackend(exported["onnx"], threads=1))(**arguments)
 
 
 def test_pictures_that_are_not_finite_are_an_error(exported: dict[str, Path]) -> None:
-    engine = EnginePipeline(exported["onnx"], threads=1)
+    engine = TextToImage(ONNXBackend(exported["onnx"], threads=1))
     with pytest.raises(GalipError, match="image 1 holds numbers that are not finite"):
         engine(["a cat"] * 2, latents=np.stack([np.zeros(8), np.full(8, 3e38)]).astype(np.float32), truncation=10.0)
 
@@ -168,8 +169,9 @@ def test_pictures_that_are_not_finite_are_an_error(exported: dict[str, Path]) ->
 @KINDS
 def test_torch_is_never_imported(kind: str, exported: dict[str, Path]) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom galip.generation.onnx_backend import EnginePipeline\n"
-        f"pipe = EnginePipeline(Path({str(exported[kind])!r}), threads=1)\n"
+        "import sys\nfrom pathlib import Path\nfrom galip.generation.onnx_backend import ONNXBackend\n"
+        "from galip.generation.pipeline import TextToImage\n"
+        f"pipe = TextToImage(ONNXBackend(Path({str(exported[kind])!r}), threads=1))\n"
         "assert pipe('a red heart', seed=0).images[0].size == (32, 32)\n"
         "print([m for m in ('torch', 'transformers', 'diffusers', 'onnx', 'nncf') if m in sys.modules])"
     )
@@ -219,7 +221,7 @@ def test_a_folder_of_the_last_version_is_read(exported: dict[str, Path], pipe: G
     for later in ("image_channels", "image_encoder", "tokenizer", "structure"):
         content.pop(later, None)
     (folder / "export.json").write_text(json.dumps(content | {"format": 1, "quality": None}))
-    backend = EnginePipeline(folder, threads=1).backend
+    backend = ONNXBackend(folder, threads=1)
     assert backend.sizes == pipe.sizes
     assert not backend.has_image_encoder
 
@@ -242,7 +244,7 @@ def test_a_damaged_folder_is_refused(damage: object, message: str, exported: dic
     folder = Path(shutil.copytree(exported["onnx"], tmp_path / "copy"))
     damage(folder)
     with pytest.raises(GalipError, match=message):
-        EnginePipeline(folder)
+        TextToImage(ONNXBackend(folder))
 
 
 @KINDS
@@ -251,7 +253,7 @@ def test_a_damaged_graph_is_refused_when_it_is_loaded(kind: str, exported: dict[
     name = f"generator{export_folder.SUFFIX[kind]}"
     (folder / name).write_bytes(bytes((folder / name).stat().st_size))
     with pytest.raises(GalipError, match=f"{name}: .*export it again"):
-        EnginePipeline(folder)
+        TextToImage(ONNXBackend(folder))
 
 
 def test_an_export_that_fails_leaves_what_was_there(
@@ -282,7 +284,7 @@ def test_half_the_bytes(kind: str, tmp_path: Path) -> None:
     assert size < 0.65 * whole
     assert manifest.quality["captions"] == 2
     assert manifest.quality["psnr_lowest"] > 40
-    assert EnginePipeline(tmp_path / "out", threads=1)("a red heart", seed=0).images[0].size == (64, 64)
+    assert TextToImage(ONNXBackend(tmp_path / "out", threads=1))("a red heart", seed=0).images[0].size == (64, 64)
 
 
 def test_int8_is_near_and_says_how_near(tmp_path: Path) -> None:
@@ -298,7 +300,7 @@ def test_int8_is_near_and_says_how_near(tmp_path: Path) -> None:
     assert manifest.quality["captions"] == 5
     assert 20 < manifest.quality["psnr_mean"] < 80
     assert f"PSNR {manifest.quality['psnr_mean']} dB" in (tmp_path / "out" / "README.md").read_text()
-    engine = EnginePipeline(tmp_path / "out", threads=1)
+    engine = TextToImage(ONNXBackend(tmp_path / "out", threads=1))
     difference = np.abs(pixels(engine, "a blue car", seed=0) - pixels(pipe, "a blue car", seed=0))
     assert 0 < difference.mean() < 0.1
     assert "FakeQuantize" in (tmp_path / "out" / "generator.xml").read_text()

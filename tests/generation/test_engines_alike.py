@@ -51,10 +51,11 @@ def test_shapes_that_do_not_fit(pipe: GALIPPipeline) -> None:
 
 @pytest.mark.engines
 def test_an_engine_is_seen_alike(pipe: GALIPPipeline, tmp_path: Path) -> None:
-    from galip.generation.onnx_backend import EnginePipeline
+    from galip.generation.onnx_backend import ONNXBackend
+    from galip.generation.pipeline import TextToImage
 
     export(pipe, Source("tiny-32", tiny.save(tmp_path / "tiny-32")), tmp_path / "exported", "onnx")
-    engine = EnginePipeline(tmp_path / "exported", threads=1)
+    engine = TextToImage(ONNXBackend(tmp_path / "exported", threads=1))
     assert engine.sizes == pipe.sizes
     assert np.abs(engine.embed("two birds") - pipe.embed("two birds")).max() < 1e-5
     z = noise([1, 2], 8)

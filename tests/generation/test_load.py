@@ -60,7 +60,7 @@ def assets(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def test_a_folder_loads_and_draws_the_saved_pipelines_pictures(saved: Path) -> None:
     for word in (saved, str(saved)):
-        pipe = load(word, device="cpu")
+        pipe = load(word, engine="torch", device="cpu")
         assert isinstance(pipe, GALIPPipeline)
         drawn = pipe("a red heart", seed=3, output_type="np").images
         assert np.abs(drawn - tiny.pipeline()("a red heart", seed=3, output_type="np").images).max() <= 1e-5
@@ -73,7 +73,7 @@ def test_it_is_a_public_name() -> None:
 def test_loading_shows_no_progress_bars_and_leaves_them_on(saved: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from diffusers.utils.logging import is_progress_bar_enabled
 
-    load(saved)
+    load(saved, engine="torch")
     assert capfd.readouterr().err == ""
     assert is_progress_bar_enabled()
 
@@ -87,7 +87,7 @@ def test_bundled_names_come_first(assets: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     assert resolve("tiny-32") == assets / "tiny-32"
     assert resolve("./tiny-32") == Path("tiny-32")
-    assert isinstance(load("tiny-32"), GALIPPipeline)
+    assert isinstance(load("tiny-32", engine="torch"), GALIPPipeline)
 
 
 def test_a_missing_bundled_model_lists_those_there_are(assets: Path, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_fp16_weights_become_fp32_on_a_cpu_unless_the_caller_says_otherwise(tmp_
         parts = (pipe.text_encoder, pipe.vision_encoder, pipe.generator)
         return {p.dtype for part in parts for p in part.parameters()}
 
-    assert dtypes(load(tmp_path, device="cpu")) == {torch.float32}
+    assert dtypes(load(tmp_path, engine="torch", device="cpu")) == {torch.float32}
     assert dtypes(load(tmp_path, device="cpu", dtype=torch.float16)) == {torch.float16}
     assert dtypes(load(tmp_path, device="cpu", dtype="bfloat16")) == {torch.bfloat16}
 
@@ -138,7 +138,7 @@ def test_fp16_weights_become_fp32_on_a_cpu_unless_the_caller_says_otherwise(tmp_
 @pytest.mark.gpu
 def test_a_gpu_is_taken_where_there_is_one(tmp_path: Path) -> None:
     tiny.pipeline().to(torch.float16).save_pretrained(tmp_path, graphs=False)
-    pipe = load(tmp_path)
+    pipe = load(tmp_path, engine="torch")
     assert pipe.device.type == "cuda"
     assert pipe.dtype == torch.float16
     assert len(pipe("a cat", 3, seed=0, batch_size=2).images) == 3
@@ -175,6 +175,15 @@ def test_a_cuda_device_that_is_not_there_is_refused(saved: Path) -> None:
 
 def test_torch_is_an_engine(saved: Path) -> None:
     assert isinstance(load(saved, engine="torch"), GALIPPipeline)
+
+
+def test_onnx_runtime_is_the_usual_engine(saved: Path) -> None:
+    for options in ({}, {"device": "cpu"}):
+        pipe = load(saved, **options)
+        assert type(pipe) is TextToImage
+        assert (pipe.backend.name, pipe.backend.device, pipe.backend.gradients) == ("onnxruntime", "cpu", None)
+        assert np.abs(pixels(pipe) - pixels(tiny.pipeline())).max() <= 1e-4
+    assert load(saved, dtype="float32", device="cpu").backend.name == "torch"
 
 
 # ---- engines
@@ -250,11 +259,11 @@ def test_compile_is_a_pipeline_with_another_drawer(saved: Path) -> None:
     pipe = load(saved, engine="compile", device="cpu")
     assert isinstance(pipe, GALIPPipeline)
     assert isinstance(pipe.generator_call, CompiledGenerator)
-    assert load(saved).generator_call is None
+    assert load(saved, engine="torch").generator_call is None
 
 
 def test_threads_are_torchs_too(saved: Path) -> None:
-    load(saved, device="cpu", threads=2)
+    load(saved, engine="torch", threads=2)
     assert torch.get_num_threads() == 2
 
 
@@ -280,7 +289,7 @@ def test_missing_weights_are_not_replaced_by_random_ones(
 ) -> None:
     change(folder / part / file, lambda tensors: tensors.pop(name))
     with pytest.raises(GalipError, match=f"{part}.*: {message}"):
-        load(folder)
+        load(folder, engine="torch")
 
 
 def test_weights_of_another_shape_are_refused(folder: Path) -> None:
@@ -289,13 +298,13 @@ def test_weights_of_another_shape_are_refused(folder: Path) -> None:
         lambda tensors: tensors.update({"prompt_predictor.linear.weight": torch.zeros(2, 3)}),
     )
     with pytest.raises(GalipError, match=r"cannot be loaded: .*prompt_predictor\.linear\.weight"):
-        load(folder)
+        load(folder, engine="torch")
 
 
 def test_parts_of_different_models_are_refused(folder: Path) -> None:
     tiny.parts.generator(cond_dim=30).save_pretrained(folder / "generator")
     with pytest.raises(GalipError, match="vectors of length 24, but the generator was built for 30"):
-        load(folder)
+        load(folder, engine="torch")
 
 
 def test_pickles_are_never_opened(folder: Path, tmp_path: Path) -> None:
@@ -305,7 +314,7 @@ def test_pickles_are_never_opened(folder: Path, tmp_path: Path) -> None:
     # A pickle that would make a file if it were read.
     weights.with_suffix(".bin").write_bytes(f"cos\nmkdir\n(V{trap}\ntR.".encode())
     with pytest.raises(GalipError, match="these weights are a pickle"):
-        load(folder)
+        load(folder, engine="torch")
     with pytest.raises(OSError, match="safetensors"):
         GALIPPipeline.from_pretrained(folder)
     assert not trap.exists()

@@ -34,7 +34,7 @@ def test_a_command_has_the_options_that_are_shown(line: str) -> None:
 @pytest.mark.slow
 def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    load("emoji-64", device="cpu")("a red heart", seed=11).images[0].save("heart.png")
+    load("emoji-64", engine="torch", device="cpu")("a red heart", seed=11).images[0].save("heart.png")
     names: dict[str, Any] = {}
     shorter = {"pairs=250": "pairs=4", "frames=48": "frames=8", 'prompt="a red heart")': 'prompt="a heart", steps=3)'}
     for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL):

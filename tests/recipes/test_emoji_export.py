@@ -56,7 +56,7 @@ def test_a_run_is_exported_with_less_noise_and_its_stages(
     assert (said["images"], said["truncation"]) == (16, 0.5)
     assert [stage["hardware"] for stage in said["stages"]] == ["a CPU (threads: 1)", "one NVIDIA H200"]
 
-    whole, less = (galip.load(tmp_path / name, device="cpu") for name in ("state", "asset"))
+    whole, less = (galip.load(tmp_path / name, engine="torch", device="cpu") for name in ("state", "asset"))
     z, e = torch.randn(2, whole.generator.z_dim), whole.encode_prompt(["red heart", "rain"])
     with torch.no_grad():
         expected = whole.generator(0.5 * z, e, whole.vision)

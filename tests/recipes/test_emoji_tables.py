@@ -33,7 +33,7 @@ def test_the_pages_hold_the_committed_result(recipe: ModuleType) -> None:
 
 def test_the_result_is_of_the_bundled_model_by_the_present_protocol(recipe: ModuleType) -> None:
     result = read_result(recipe.RESULT)
-    assert result.model_digest == digest_of_model(galip.load("emoji-64", device="cpu"))
+    assert result.model_digest == digest_of_model(galip.load("emoji-64", engine="torch", device="cpu"))
     evaluation = Evaluation(get_protocol("emoji64"))
     assert result.settings == evaluation.settings
     assert result.n_generated == len(evaluation.plan.compared) == result.n_reference == 1920

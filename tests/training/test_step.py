@@ -169,7 +169,7 @@ def test_fine_tuning_of_a_released_model_keeps_its_input_mapping(
     assert trainer.state.networks.vision.clip_input == "released"
     assert trainer.state.networks.generator.image_size == 28
     model = trainer.fit()
-    assert galip.load(model).vision.clip_input == "released"
+    assert galip.load(model, engine="torch").vision.clip_input == "released"
     assert (model / "discriminator" / "config.json").exists()
 
 
@@ -194,7 +194,7 @@ def test_a_t5_conditions_while_clip_compares(toy_data: Path, toy_clip: Path, toy
     assert vectors.e.shape[1] == 32 and vectors.clip.shape[1] == 24
     assert vectors.e.norm(dim=1).mean().item() == pytest.approx(10, rel=1e-3)
     model = trainer.fit()
-    pipe = galip.load(model)
+    pipe = galip.load(model, engine="torch")
     assert isinstance(pipe.sentence_encoder, T5SentenceEncoder)
     assert pipe.sentence_encoder.scale == pytest.approx(trainer.state.networks.t5.scale)  # type: ignore[union-attr]
     resumed = open_run(toy.change(config, schedule={"images": 12}), tmp_path / "run", resume="latest")

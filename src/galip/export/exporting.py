@@ -15,7 +15,8 @@ from galip.export.card import export_card
 from galip.export.graphs import Networks, tokenizer_json
 from galip.export.quantize import measure, quantize, split_captions
 from galip.export.weights import embed
-from galip.generation.onnx_backend import EnginePipeline
+from galip.generation.onnx_backend import ONNXBackend
+from galip.generation.pipeline import TextToImage
 from galip.generation.telemetry import without_telemetry
 from galip.model_repo.export_folder import (
     GENERATOR,
@@ -36,7 +37,7 @@ from galip.utils.atomic import write_text
 from galip.utils.extras import require
 from galip.utils.progress import Progress, no_progress
 
-Judge = Callable[[GALIPPipeline, EnginePipeline, Sequence[str]], dict[str, Any]]
+Judge = Callable[[GALIPPipeline, TextToImage, Sequence[str]], dict[str, Any]]
 """Compares a pipeline and the model that was exported from it, over captions; gives JSON values."""
 
 _ONE_FILE = 1_900_000_000  # bytes; a protobuf may not be larger than 2 GiB
@@ -109,7 +110,7 @@ def export(
         manifest = write_manifest(unfinished / MANIFEST, manifest, files)
         if half and measuring:
             progress("measure", 0, len(measuring))
-            engine = EnginePipeline(unfinished)
+            engine = TextToImage(ONNXBackend(unfinished))
             quality = measure(engine, pipeline, measuring)
             if judge is not None:
                 quality |= judge(pipeline, engine, measuring)

@@ -10,7 +10,7 @@ import numpy as np
 
 from galip.errors import InputError
 from galip.generation.noise import noise
-from galip.generation.onnx_backend import EnginePipeline
+from galip.generation.pipeline import TextToImage
 from galip.generation.telemetry import without_telemetry
 from galip.torch_backend.pipeline import GALIPPipeline
 from galip.utils.extras import require
@@ -71,7 +71,7 @@ def quantize(file: Path, pipeline: GALIPPipeline, captions: Sequence[str]) -> No
     openvino.save_model(graph, str(file), compress_to_fp16=True)
 
 
-def measure(engine: EnginePipeline, pipeline: GALIPPipeline, captions: Sequence[str]) -> dict[str, Any]:
+def measure(engine: TextToImage, pipeline: GALIPPipeline, captions: Sequence[str]) -> dict[str, Any]:
     """How near an exported model's pictures are to the pipeline's own.
 
     Returns:

@@ -102,9 +102,9 @@ def load(
 
 
 def _load_graphs(folder: Path, name: str, engine: str, threads: int | None) -> TextToImage:
-    from galip.generation.onnx_backend import EnginePipeline
+    from galip.generation.onnx_backend import ONNXBackend
 
-    return EnginePipeline(graphs_folder(folder, name, engine), engine, threads)
+    return TextToImage(ONNXBackend(graphs_folder(folder, name, engine), engine, threads))
 
 
 def graphs_folder(folder: Path, name: str, engine: str) -> Path:

@@ -14,7 +14,6 @@ from galip.errors import GalipError, InputError
 from galip.generation import inputs
 from galip.generation.backend import ModelSizes
 from galip.generation.engines import Network, load_network
-from galip.generation.pipeline import TextToImage
 from galip.model_repo.export_folder import (
     GENERATOR,
     IMAGE_ENCODER,
@@ -113,15 +112,6 @@ class ONNXBackend:
 
     def _load(self, name: str, chunks: Sequence[int] = ()) -> Network:
         return load_network(self.name, self._files[name], self.threads, chunks)
-
-
-class EnginePipeline(TextToImage):
-    """`TextToImage` over a folder's graphs. It goes when its callers ask the backend."""
-
-    def __init__(self, folder: Path, engine: str | None = None, threads: int | None = None) -> None:
-        backend = ONNXBackend(folder, engine, threads)
-        super().__init__(backend)
-        self.manifest, self.engine, self.threads = backend.manifest, backend.name, backend.threads
 
 
 class _TextEncoder:

@@ -17,7 +17,7 @@ ENGINES = ("onnxruntime", "openvino", "torch", "compile")
 """What can run a model. "auto" means the fastest of them that is installed and fits."""
 
 AUTO = "auto"
-DEFAULT_ENGINE = "torch"
+DEFAULT_ENGINE = "onnxruntime"
 WITHOUT_TORCH = ("openvino", "onnxruntime")
 """Engines that run exported graphs, on the CPU; the faster one first."""
 
@@ -139,7 +139,7 @@ def choose(folder: Path, device: str | None = None) -> Choice:
         return Choice("torch", "there is a GPU")
     if is_installed("openvino"):
         return Choice("openvino", "the fastest that is installed, on a CPU")
-    return Choice("onnxruntime", f"on a CPU; openvino is faster: {remedy('openvino')}")
+    return Choice(DEFAULT_ENGINE, f"on a CPU; openvino is faster: {remedy('openvino')}")
 
 
 def has_gpu() -> bool:
