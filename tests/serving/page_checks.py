@@ -64,3 +64,36 @@ def unnamed_controls(page: Page) -> list[str]:
 def contrasts(page: Page) -> dict[str, float]:
     """The contrast ratio (WCAG 2) of every visible piece of text with what lies behind it."""
     return page.evaluate(_CONTRASTS)
+
+
+_OVERFLOWING = """() => {
+    const width = document.documentElement.clientWidth;
+    const name = element => element.id || element.className || element.tagName;
+    const found = document.documentElement.scrollWidth > width ? ["the page"] : [];
+    for (const element of document.querySelectorAll("header *, main *, footer *")) {
+        const box = element.getBoundingClientRect();
+        if (!element.checkVisibility() || !box.width || element.closest(".chips, .table-frame, .hidden, svg")) continue;
+        if (box.right > width + 1 || box.left < -1) found.push(`${name(element)} leaves the window`);
+        const card = element.parentElement.closest(".point, .options, .card, .keyframe, .field, .explore-side");
+        if (card && box.right > card.getBoundingClientRect().right + 1) found.push(`${name(element)} leaves its card`);
+        if (element.matches("input[type=text]") && box.width < 90) found.push(`${name(element)} is ${box.width} wide`);
+    }
+    return found;
+}"""
+
+_BELOW = """selectors => {
+    const tabs = document.querySelector("[role=tablist]");
+    const covered = getComputedStyle(tabs).position === "fixed";
+    const fold = covered ? tabs.getBoundingClientRect().top : innerHeight;
+    return selectors.filter(each => document.querySelector(each).getBoundingClientRect().bottom > fold + 1);
+}"""
+
+
+def overflowing(page: Page) -> list[str]:
+    """What is wider than the window or sticks out of its card, and fields for words with no room for any."""
+    return page.evaluate(_OVERFLOWING)
+
+
+def below_the_fold(page: Page, selectors: list[str]) -> list[str]:
+    """Which of these elements cannot be seen whole without scrolling; tabs at the bottom of a phone cover the page."""
+    return page.evaluate(_BELOW, selectors)
