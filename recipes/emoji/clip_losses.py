@@ -50,7 +50,7 @@ class Confusing:
         while len(drawn) < batch // 4:
             members = self.of_base[rng.choice(self.bases)]
             drawn += rng.sample(members, min(self.group, len(members)))
-        centres = torch.multinomial(self.hardness, batch).tolist()
+        centres = torch.multinomial(self.hardness, batch, replacement=True).tolist()
         while len(drawn) < 5 * batch // 8:
             base = centres.pop()
             style = rng.choice(self.styles[self.bases[base]])

@@ -58,9 +58,9 @@ class Lite2:
     def __call__(self, images: Tensor) -> Looks:
         shapes, pooled = [], []
         for part in images.split(64):
-            middle, deep = self.network.maps(part, (8, 32))
+            vectors, (middle, deep) = self.network.maps(part, (8, 32))
             shapes.append(joined(F.adaptive_avg_pool2d(middle, 8), deep))
-            pooled.append(self.network(part))
+            pooled.append(vectors)
         return Looks(torch.cat(shapes), torch.cat(pooled))
 
 

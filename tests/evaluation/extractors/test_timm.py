@@ -53,9 +53,10 @@ def test_features_are_the_networks_own_of_normalised_images(network: torch.nn.Mo
 
 def test_maps_are_those_of_their_strides(network: torch.nn.Module, file: Path) -> None:
     eye = TimmExtractor.open(NAME, str(file), side=0)
-    deep, middle = eye.maps(images(64), (32, 8))
+    pooled, (deep, middle) = eye.maps(images(64), (32, 8))
+    torch.testing.assert_close(pooled, eye(images(64)))
     assert middle.shape[2:] == (8, 8) and deep.shape[2:] == (2, 2)
-    side = TimmExtractor.open(NAME, str(file), side=96).maps(images(64), (8,))[0].shape[-1]
+    side = TimmExtractor.open(NAME, str(file), side=96).maps(images(64), (8,))[1][0].shape[-1]
     assert side == 12
     with pytest.raises(InputError, match="no maps of stride 5"):
         eye.maps(images(64), (5,))

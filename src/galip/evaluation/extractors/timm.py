@@ -37,6 +37,7 @@ class TimmExtractor(FrozenExtractor):
 
     def __init__(self, architecture: str, weights: str, network: nn.Module, side: int = 0) -> None:
         facts: Any = network
+        network.to(memory_format=torch.channels_last)
         super().__init__(PREFIX + architecture, weights, network, int(facts.head_hidden_size))
         self.side = side
         self._mean, self._std = (torch.tensor(facts.pretrained_cfg[name])[:, None, None] for name in ("mean", "std"))
@@ -86,8 +87,8 @@ class TimmExtractor(FrozenExtractor):
         vectors: Tensor = network.forward_head(network.forward_features(self._input(images)), pre_logits=True)
         return vectors
 
-    def maps(self, images: Tensor, strides: Sequence[int]) -> list[Tensor]:
-        """The network's last maps of these strides, each [B, C, S / stride, S / stride].
+    def maps(self, images: Tensor, strides: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """What `__call__` answers, and the network's last maps of these strides, each [B, C, S / stride, S / stride].
 
         Raises:
             InputError: the network has no map of a stride, or `images` is something else than images.
@@ -99,17 +100,18 @@ class TimmExtractor(FrozenExtractor):
         places = [len(self.strides) - 1 - self.strides[::-1].index(stride) for stride in strides]
         network: Any = self.network
         with torch.no_grad(), full_precision(self.device.type):
-            found = network.forward_intermediates(
-                self._input(images.to(self.device)), indices=sorted(set(places)), intermediates_only=True
+            last, found = network.forward_intermediates(
+                self._input(images.to(self.device)), indices=sorted(set(places))
             )
+            pooled: Tensor = network.forward_head(last, pre_logits=True)
         by_place = dict(zip(sorted(set(places)), found, strict=True))
-        return [by_place[place] for place in places]
+        return pooled.float(), [by_place[place] for place in places]
 
     def _input(self, images: Tensor) -> Tensor:
         x = unit_range(images)
         if self.side and x.shape[-1] != self.side:
             x = F.interpolate(x, (self.side, self.side), mode="bicubic", align_corners=False, antialias=True)
-        return (x.clamp(0, 1) - self._mean) / self._std
+        return ((x.clamp(0, 1) - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
 
 def _in_timms_names(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
