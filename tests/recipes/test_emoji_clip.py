@@ -77,15 +77,16 @@ def test_batches_hold_what_is_easily_confused(recipe: SimpleNamespace) -> None:
     images = rows()
     confusing = recipe.clip_losses.Confusing(images, torch.ones(len(images)))
     vectors = F.normalize(noise(len(confusing.bases) // 2, 16), dim=1).repeat_interleave(2, 0)
-    confusing.refresh(F.normalize(vectors + 0.01 * noise(*vectors.shape, seed=1), dim=1), count=4)
+    confusing.refresh(F.normalize(vectors + 0.01 * noise(*vectors.shape, seed=1), dim=1), count=1)
     assert all(number ^ 1 == near[0] for number, near in enumerate(confusing.near))
     together = 0
     for seed in range(40):
+        torch.manual_seed(seed)
         chosen, grouped = confusing.draw(32, random.Random(seed))
-        assert len(chosen) == len(set(chosen.tolist())) == 32 and 12 <= grouped <= 32
+        assert len(chosen) == len(set(chosen.tolist())) == 32 and 10 <= grouped <= 32
         places = {confusing.bases.index(images[n]["base"]) for n in chosen[8:grouped].tolist()}
         together += sum(place ^ 1 in places for place in places) / len(places)
-    assert together / 40 > 0.7
+    assert together / 40 > 0.8  # a group may be cut, and one of its images have come before
 
 
 # ---- what is learned
