@@ -25,7 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-if find_spec("onnx") is None:  # of the extra export, which the tests marked `engines` need
+if find_spec("openvino") is None:  # of the extra export, which the tests marked `engines` need
     collect_ignore = ["export/test_graphs.py"]
 
 _FORKING = ("data/", "data_prep/", "training/", "cli/test_data.py", "cli/test_train.py")
