@@ -240,8 +240,8 @@ def test_the_command_says_what_was_drawn(model: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--format", "tiff"], "--format tiff"),
-        (["--cluster", "slurm"], "--cluster slurm"),
+        (["--format", "tiff"], "'--format': Value error, 'tiff'"),
+        (["--cluster", "slurm"], "'--cluster': Value error, 'slurm'"),
         (["--cluster", "ray", "--workers", "2"], "--workers is for this machine alone"),
         (["--seed", "-1"], "seed -1"),
         (["--truncation", "nan"], "--truncation nan"),

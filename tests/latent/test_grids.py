@@ -119,7 +119,7 @@ def test_grids_that_cannot_be(pipe: GALIPPipeline) -> None:
         square(pipe, pair_up(["a cat"], [1, 2, 3, 4]), 1)
     with pytest.raises(InputError, match="65 x 65"):
         square(pipe, pair_up(["a cat"], [1, 2, 3, 4]), 65)
-    with pytest.raises(InputError, match="at least one picture and one strength"):
+    with pytest.raises(InputError, match="at least one image and one strength"):
         strengths(pipe, [], direction(pipe, "a cat", "a red cat"), [1])
     with pytest.raises(InputError, match="fine_from is 9"):
         mixtures(pipe, ["a cat"], ["a heart"], 1, fine_from=9)

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipe(folder: Path) -> galip.GALIPPipeline:
-    pipe = galip.load(folder, device="cpu")
+    pipe = galip.load(folder, engine="torch", device="cpu")
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

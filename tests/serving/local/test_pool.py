@@ -62,7 +62,7 @@ def test_requests_at_the_same_time_share_batches_and_get_their_own_images(
     assert len(generated) >= 8
     assert service.metric("galip_pictures_total") - images == len(generated)
     assert service.metric("galip_batch_size_count") - batches < len(generated)
-    pipe = galip.load(folder, device="cpu")
+    pipe = galip.load(folder, engine="torch", device="cpu")
     pipe.set_progress_bar_config(disable=True)
     for seed in generated:
         expected = np.asarray(pipe([f"picture {seed}"], seed=seed).images[0], dtype=np.int16)

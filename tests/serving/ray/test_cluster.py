@@ -162,7 +162,7 @@ def pixels(response: httpx.Response, number: int = 0) -> np.ndarray[Any, Any]:
 
 @on_ray
 def test_the_app_is_the_same_and_so_are_the_images(service: RayService, folder: Path) -> None:
-    pipe = galip.load(folder, device="cpu")
+    pipe = galip.load(folder, engine="torch", device="cpu")
     pipe.set_progress_bar_config(disable=True)
     answer = service.generate("a red heart", n=3, seed=5)
     for number, expected in enumerate(pipe(["a red heart"], num_images_per_prompt=3, seed=5).images):
