@@ -82,7 +82,7 @@ def build(model: str, precision: str, out: Path, cache: Path) -> None:
             if path.suffix in (".html", ".css", ".js"):
                 shutil.copyfile(path, folder / path.name)
         unpack_runtime(package, folder / "ort")
-        command = ["export", model, str(folder / "model"), "--format", "onnx", "--precision", precision]
+        command = ["export", model, "-o", str(folder / "model"), "--format", "onnx", "--precision", precision]
         if subprocess.run([sys.executable, "-m", "galip", *command], stdout=subprocess.DEVNULL).returncode != 0:
             raise GalipError(f"{model}: it was not exported, so there is no page")
         manifest = read_manifest(folder / "model")

@@ -222,7 +222,7 @@ def test_captions_that_change_while_they_are_drawn_end_the_job(model: Path, tmp_
 
 def words(model: Path, captions: Path, out: Path, *options: object) -> list[str]:
     fixed = ["--model", model, "--engine", "torch", "--device", "cpu", "--per-shard", 4, "--batch-size", 4]
-    return [str(word) for word in ("bulk", captions, out, *fixed, *options)]
+    return [str(word) for word in ("bulk", captions, "-o", out, *fixed, *options)]
 
 
 def test_the_command_says_what_was_drawn(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

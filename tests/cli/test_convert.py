@@ -50,14 +50,14 @@ def checkpoint(tmp_path: Path, what: dict[str, Any], monkeypatch: pytest.MonkeyP
 
 def convert(capsys: pytest.CaptureFixture[str], checkpoint: Path, clip: Path, *more: object) -> Ended:
     out = checkpoint.parent / "model"
-    return run(capsys, "convert", checkpoint, out, "--clip", clip, "--preset", "tiny", "--no-graphs", *more)
+    return run(capsys, "convert", checkpoint, "-o", out, "--clip", clip, "--preset", "tiny", "--no-graphs", *more)
 
 
 @pytest.mark.engines
 def test_a_converted_model_runs_without_torch(
     checkpoint: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(capsys, "convert", checkpoint, tmp_path / "model", "--clip", clip, "--preset", "tiny").code == 0
+    assert run(capsys, "convert", checkpoint, "-o", tmp_path / "model", "--clip", clip, "--preset", "tiny").code == 0
     images, others = (
         galip.load(tmp_path / "model", engine=engine)(["a red heart"], seed=1, output_type="np").images
         for engine in ("onnxruntime", "torch")

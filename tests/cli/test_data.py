@@ -45,7 +45,7 @@ def test_folder_and_inspect(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     root, out = captioned(tmp_path / "in", 6), tmp_path / "out"
     put(root / "silent.jpg", noise(9))
     ended = run(
-        capsys, "data", "prepare", "folder", root, out, "--workers", 1, "--shard-mb", 0.02, "--validation", 0.34
+        capsys, "data", "prepare", "folder", root, "-o", out, "--workers", 1, "--shard-mb", 0.02, "--validation", 0.34
     )
     assert ended.code == 0 and ended.err == ""
     lines = ended.out.splitlines()
@@ -68,7 +68,7 @@ def test_coco(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         put(tmp_path / f"{part}.json", json.dumps(rows))
     argv = ["--images", tmp_path / "train", "--annotations", tmp_path / "train.json"]
     argv += ["--validation-images", tmp_path / "val", "--validation-annotations", tmp_path / "val.json"]
-    assert run(capsys, "data", "prepare", "coco", tmp_path / "out", *argv, "--workers", 1).code == 0
+    assert run(capsys, "data", "prepare", "coco", "-o", tmp_path / "out", *argv, "--workers", 1).code == 0
     assert [records_of(tmp_path / "out" / part)[0].captions for part in ("train", "validation")] == [["train"], ["val"]]
 
 
@@ -80,7 +80,7 @@ def test_cub_and_dfgan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     ended = run(capsys, "data", "prepare", "cub", root / "CUB_200_2011", tmp_path / "cub", *argv)
     assert "encoded again: 2; kept as they were: 0" in ended.out and "skipped, too small: 1" in ended.out
     argv += ["--split-lists", root]
-    assert run(capsys, "data", "prepare", "cub", root / "CUB_200_2011", tmp_path / "lists", *argv).code == 0
+    assert run(capsys, "data", "prepare", "cub", root / "CUB_200_2011", "-o", tmp_path / "lists", *argv).code == 0
     assert [r.fields["file"] for r in records_of(tmp_path / "lists" / "train")] == [f"{BIRDS[2]}.jpg"]
     assert run(capsys, "data", "prepare", "dfgan", root, tmp_path / "out", "--workers", 1).code == 0
     assert len(records_of(tmp_path / "out" / "test")) == 2
@@ -96,8 +96,8 @@ def test_conceptual_captions(capsys: pytest.CaptureFixture[str], tmp_path: Path,
     assert run(capsys, "data", "prepare", name, tmp_path / "in", "--in-place", "--workers", 1).code == 0
     assert files_of(tmp_path / "in").keys() == {"00000.tar", "00000.records.json", "index.json", "report.json"}
     assert tar.read_bytes() == content
-    assert "leave OUT out" in run(capsys, "data", "prepare", name, tmp_path / "in", tmp_path / "o", "--in-place").err
-    assert "OUT is missing" in run(capsys, "data", "prepare", name, tmp_path / "in").err
+    assert "leave -o out" in run(capsys, "data", "prepare", name, tmp_path / "in", tmp_path / "o", "--in-place").err
+    assert "-o is missing: name a folder for the shards" in run(capsys, "data", "prepare", name, tmp_path / "in").err
 
 
 def test_hub(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_what_is_written_loads_and_draws(
     model: Path, kind: str, precision: str, most: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    ended = run(capsys, "export", model, out, "--format", kind, "--precision", precision)
+    ended = run(capsys, "export", model, "-o", out, "--format", kind, "--precision", precision)
     assert ended.code == 0
     assert ended.out.splitlines()[-1].startswith(f"{out}: {kind}, {precision}, ")
     pipe = load(out, device="cpu")
@@ -63,7 +63,7 @@ def test_captions_measure_what_a_precision_costs(
 ) -> None:
     captions = tmp_path / "captions.txt"
     captions.write_text("a red heart\n\na sleepy cat\ntwo birds\n")
-    ended = run(capsys, "export", model, tmp_path / "out", "--precision", "fp16", "--captions", captions)
+    ended = run(capsys, "export", model, "-o", tmp_path / "out", "--precision", "fp16", "--captions", captions)
     assert ended.code == 0
     assert "against fp32, over 3 captions: PSNR " in ended.out
     quality = json.loads((tmp_path / "out" / "export.json").read_text())["quality"]
@@ -89,7 +89,7 @@ def test_a_model_that_draws_otherwise_is_far(model: Path, tmp_path: Path) -> Non
 def test_int8_with_a_file_of_captions(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     captions = tmp_path / "captions.txt"
     captions.write_text("".join(f"a {word} number {i}\n" for word in ("red heart", "cat") for i in range(10)))
-    ended = run(capsys, "export", model, tmp_path / "out", "--precision", "int8", "--captions", captions)
+    ended = run(capsys, "export", model, "-o", tmp_path / "out", "--precision", "int8", "--captions", captions)
     assert ended.code == 0
     assert "over 5 captions: PSNR " in ended.out
     assert load(tmp_path / "out")("a cat", seed=0).images[0].size == (32, 32)
@@ -102,7 +102,7 @@ def test_a_folder_is_replaced_only_when_asked(model: Path, tmp_path: Path, capsy
     ended = run(capsys, "export", model, out)
     assert ended.code == 2
     assert "the folder is not empty; name another one, or add --overwrite" in ended.err
-    assert run(capsys, "export", model, out, "--overwrite", "--format", "onnx").code == 0
+    assert run(capsys, "export", model, "-o", out, "--overwrite", "--format", "onnx").code == 0
     assert not (out / "mine.txt").exists()
 
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_exported(model: Path, tmp_path: Path, capsys: pytest.Cap
     assert "exported already" in run(capsys, "export", tmp_path / "once", tmp_path / "twice").err
     few = tmp_path / "few.txt"
     few.write_text("a cat\n")
-    ended = run(capsys, "export", model, tmp_path / "out", "--precision", "int8", "--captions", few)
+    ended = run(capsys, "export", model, "-o", tmp_path / "out", "--precision", "int8", "--captions", few)
     assert ended.code == 2
     assert "at least 16 different ones" in ended.err
     few.write_bytes(b"\xff\xfe\x00")

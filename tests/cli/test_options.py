@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from galip.cli.options import parse_seeds
+from galip.cli.options import one_out, parse_seeds
 from galip.errors import InputError
 
 
@@ -40,3 +42,13 @@ def test_seeds(text: str, seeds: list[int]) -> None:
 def test_bad_seeds_are_named(text: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         parse_seeds(text)
+
+
+def test_what_is_written_is_named_once() -> None:
+    assert one_out(Path("a"), None, "a folder") == Path("a")
+    with pytest.warns(DeprecationWarning, match="name a folder with -o"):
+        assert one_out(None, Path("b"), "a folder") == Path("b")
+    with pytest.raises(InputError, match="-o is missing: name a folder"):
+        one_out(None, None, "a folder")
+    with pytest.raises(InputError, match="named twice; leave b out"):
+        one_out(Path("a"), Path("b"), "a folder")

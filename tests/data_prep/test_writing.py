@@ -249,7 +249,7 @@ def test_only_one_command_writes_into_a_folder(tmp_path: Path) -> None:
 
 def command(root: Path, out: Path, workers: int) -> list[str]:
     options = ["--shard-mb", "0.1", "--shorter-side", "250", "--workers", str(workers)]
-    return [sys.executable, "-m", "galip", "data", "prepare", "folder", str(root), str(out), *options]
+    return [sys.executable, "-m", "galip", "data", "prepare", "folder", str(root), "-o", str(out), *options]
 
 
 def children_of(pid: int) -> list[int]:

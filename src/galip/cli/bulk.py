@@ -16,11 +16,13 @@ from galip.cli.options import (
     EngineOption,
     FormatOption,
     ModelOption,
+    OldOut,
     QualityOption,
     SizeOption,
     ThreadsOption,
     TruncationOption,
     check_truncation,
+    one_out,
 )
 from galip.errors import InputError
 from galip.generation.noise import check_seed
@@ -37,7 +39,8 @@ def bulk(
             metavar="PROMPTS", help='A UTF-8 file with a prompt a line; or .jsonl with {"prompt", "seed", "key"}.'
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the shards, OUT/drawn/.")],
+    old_out: OldOut = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the shards, OUT/drawn/.")] = None,
     model: ModelOption = DEFAULT_MODEL,
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="Images of each prompt.")] = 1,
     seed: Annotated[
@@ -64,6 +67,7 @@ def bulk(
     Images are those of `galip generate` for the same prompt and seed. Interrupted, by whatever it is, the same
     command goes on with the shards that are missing.
     """
+    folder = one_out(out, old_out, "a folder for the shards")
     check_truncation(truncation)
     check_seed(seed)
     if cluster is not None:
@@ -78,10 +82,10 @@ def bulk(
 
     spec = ModelSpec(model, None, engine, device, threads, batch_size)
     options = GenerationOptions(spec, weights, number, seed, truncation, size, format, quality)
-    job = BulkJob(prompts, out, options, per_shard)
+    job = BulkJob(prompts, folder, options, per_shard)
     with progress_bars() as progress:
         report = run(job, workers, progress) if cluster is None else run_on_ray(job, replicas, progress)
-    for line in summary(report, out):
+    for line in summary(report, folder):
         say(line)
     if report["skipped"]:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from galip.cli.options import OldOut, one_out
 from galip.errors import InputError
 from galip.utils.checks import check_file
 from galip.utils.image_io import format_of
@@ -29,7 +30,8 @@ sources = typer.Typer(
 )
 data.add_typer(sources, name="prepare")
 
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the shards, OUT/train/ and others.")]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the shards, OUT/train/ and others.")]
+SHARDS = "a folder for the shards"
 ShardMb = Annotated[float, typer.Option(help="No shard is larger than this many megabytes.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes; the result is the same for any number. [default: one a core]")
@@ -76,7 +78,8 @@ def _prepare(listing: Callable[[], Listing], out: Path, writing: WritingOptions,
 @sources.command("folder")
 def folder_(
     root: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of images with captions.")],
-    out: Out,
+    old_out: OldOut = None,
+    out: Out = None,
     shard_mb: ShardMb = 100,
     validation: Validation = 0,
     seed: Seed = 0,
@@ -94,14 +97,15 @@ def folder_(
     from galip.data_prep.folder import folder
 
     writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed, keep_alpha)
-    _prepare(lambda: folder(root, writing), out, writing, workers)
+    _prepare(lambda: folder(root, writing), one_out(out, old_out, SHARDS), writing, workers)
 
 
 @sources.command("coco")
 def coco_(
-    out: Out,
     images: Annotated[Path, typer.Option(help="Folder of the training images: train2014 or train2017.")],
     annotations: Annotated[Path, typer.Option(help="Their captions_train2014.json or captions_train2017.json.")],
+    old_out: OldOut = None,
+    out: Out = None,
     validation_images: Annotated[Path | None, typer.Option(help="COCO's validation part: val2014, val2017.")] = None,
     validation_annotations: Annotated[Path | None, typer.Option(help="captions_val2014.json or of 2017.")] = None,
     shard_mb: ShardMb = 100,
@@ -117,15 +121,19 @@ def coco_(
 
     writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
     _prepare(
-        lambda: coco(images, annotations, writing, validation_images, validation_annotations), out, writing, workers
+        lambda: coco(images, annotations, writing, validation_images, validation_annotations),
+        one_out(out, old_out, SHARDS),
+        writing,
+        workers,
     )
 
 
 @sources.command("cub")
 def cub_(
     root: Annotated[Path, typer.Argument(metavar="CUB_200_2011", help="The folder that holds images.txt.")],
-    out: Out,
     captions: Annotated[Path, typer.Option(help="Folder of the captions: CLASS/NAME.txt, one a line.")],
+    old_out: OldOut = None,
+    out: Out = None,
     split_lists: Annotated[
         Path | None,
         typer.Option(
@@ -146,13 +154,14 @@ def cub_(
     from galip.data_prep.cub import cub
 
     writing = _writing(shard_mb, shorter_side, min_side, quality)
-    _prepare(lambda: cub(root, captions, writing, split_lists), out, writing, workers)
+    _prepare(lambda: cub(root, captions, writing, split_lists), one_out(out, old_out, SHARDS), writing, workers)
 
 
 @sources.command("dfgan")
 def dfgan_(
     root: Annotated[Path, typer.Argument(metavar="DIR", help="data/birds or data/coco of the code of DF-GAN, GALIP.")],
-    out: Out,
+    old_out: OldOut = None,
+    out: Out = None,
     shard_mb: ShardMb = 100,
     shorter_side: ShorterSide = None,
     min_side: MinSide = 1,
@@ -166,14 +175,15 @@ def dfgan_(
     from galip.data_prep.dfgan import dfgan
 
     writing = _writing(shard_mb, shorter_side, min_side, quality)
-    _prepare(lambda: dfgan(root, writing), out, writing, workers)
+    _prepare(lambda: dfgan(root, writing), one_out(out, old_out, SHARDS), writing, workers)
 
 
 def _conceptual_captions(name: str) -> Callable[..., None]:
     def command(
         root: Annotated[Path, typer.Argument(metavar="DIR", help="img2dataset's output folder: 00000.tar, ...")],
+        old_out: OldOut = None,
         out: Annotated[
-            Path | None, typer.Argument(metavar="OUT", help="Folder for the shards; none with --in-place.")
+            Path | None, typer.Option("-o", "--out", help="Folder for the shards; none with --in-place.")
         ] = None,
         in_place: Annotated[
             bool, typer.Option("--in-place", help="Leave the tars as they are and write an index beside them.")
@@ -189,15 +199,18 @@ def _conceptual_captions(name: str) -> Callable[..., None]:
     ) -> None:
         from galip.data_prep.tars import tars
 
-        if in_place and out is not None:
-            raise InputError(f"{out}: with --in-place the index goes into {root}; leave OUT out")
+        if in_place and (out or old_out) is not None:
+            raise InputError(f"-o {out or old_out}: with --in-place the index goes into {root}; leave -o out")
         writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed)
         if in_place:
             _index(lambda: tars(name, root, writing, in_place, validation_dir), root, writing, workers)
-        elif out is None:
-            raise InputError("OUT is missing: name a folder for the shards, or give --in-place")
         else:
-            _prepare(lambda: tars(name, root, writing, False, validation_dir), out, writing, workers)
+            _prepare(
+                lambda: tars(name, root, writing, False, validation_dir),
+                one_out(out, old_out, SHARDS),
+                writing,
+                workers,
+            )
 
     command.__doc__ = f"{name.upper()} as img2dataset downloaded it.\n\nPacked anew, or with --in-place used as it is."
     return command
@@ -221,7 +234,8 @@ def _index(listing: Callable[[], Listing], root: Path, writing: WritingOptions, 
 @sources.command("hub")
 def hub_(
     name: Annotated[str, typer.Argument(metavar="ID_OR_PARQUET", help="A hub data set, a .parquet file or a folder.")],
-    out: Out,
+    old_out: OldOut = None,
+    out: Out = None,
     image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image",
     caption_column: Annotated[str, typer.Option(help="Column of the captions: a text or a list of them.")] = "caption",
     split: Annotated[list[str] | None, typer.Option(help="A split to take; repeatable. [default: all]")] = None,
@@ -239,12 +253,14 @@ def hub_(
     from galip.data_prep.hub import hub
 
     writing = _writing(shard_mb, shorter_side, min_side, quality, validation, seed, keep_alpha)
-    _prepare(lambda: hub(name, writing, image_column, caption_column, split or (), subset), out, writing, workers)
+    folder = one_out(out, old_out, SHARDS)
+    _prepare(lambda: hub(name, writing, image_column, caption_column, split or (), subset), folder, writing, workers)
 
 
 @sources.command("emoji")
 def emoji_(
-    out: Out,
+    old_out: OldOut = None,
+    out: Out = None,
     packages: Annotated[
         Path | None, typer.Option(help="Folder of the packages' archives. [default: packages/ beside OUT]")
     ] = None,
@@ -261,7 +277,8 @@ def emoji_(
     from galip.data_prep.emoji import emoji
 
     writing = _writing(shard_mb, shorter_side, min_side, quality, keep_alpha=True)
-    _prepare(lambda: emoji(packages or out.parent / "packages", writing), out, writing, workers)
+    folder = one_out(out, old_out, SHARDS)
+    _prepare(lambda: emoji(packages or folder.parent / "packages", writing), folder, writing, workers)
 
 
 @data.command("inspect")

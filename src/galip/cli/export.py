@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from galip.cli.options import ModelArgument
+from galip.cli.options import ModelArgument, OldOut, one_out
 from galip.errors import InputError
 from galip.generation.load import load
 from galip.generation.prompts import read_captions
@@ -31,7 +31,8 @@ PRECISIONS: dict[Format, tuple[Precision, ...]] = {
 
 def export(
     model: ModelArgument,
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    old_out: OldOut = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The folder to write.")] = None,
     kind: Annotated[
         Format,
         typer.Option(
@@ -51,18 +52,19 @@ def export(
             "how near the images are to those in fp32."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")] = False,
 ) -> None:
     """Write a model for an engine that generates without torch.
 
     The folder holds text encoder, generator, tokenizer and a model card, and loads like any model: galip.load(OUT).
     """
+    goal = one_out(out, old_out, "the folder to write")
     if precision not in PRECISIONS[kind]:
         raise InputError(f"--precision {precision}: for the format {kind} there are {', '.join(PRECISIONS[kind])}")
     if precision == "int8" and captions is None:
         raise InputError("--precision int8 is calibrated with captions like those to be drawn: give --captions FILE")
     lines = [] if captions is None else read_captions(captions.read_bytes(), str(captions))
-    check_out(out, overwrite)
+    check_out(goal, overwrite)
     folder = fetch(model)
     if is_export(folder):
         raise InputError(f"{folder}: this model is exported already; give the model that it was made from")
@@ -70,11 +72,11 @@ def export(
     if kind == "torch":
         if captions is not None:
             raise InputError("--captions: they calibrate and measure what is exported for an engine, not for torch")
-        _export_torch(folder, out, precision)
+        _export_torch(folder, goal, precision)
     else:
-        _export_engine(folder, Path(model).name, out, kind, precision, lines)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    say(f"{out}: {kind}, {precision}, {size / 1e6:.1f} MB")
+        _export_engine(folder, Path(model).name, goal, kind, precision, lines)
+    size = sum(path.stat().st_size for path in goal.rglob("*") if path.is_file())
+    say(f"{goal}: {kind}, {precision}, {size / 1e6:.1f} MB")
 
 
 def _export_engine(folder: Path, name: str, out: Path, kind: str, precision: str, captions: list[str]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -70,12 +72,38 @@ ResampleOption = Annotated[Resampling, typer.Option(help="How --size is reached;
 FormatOption = Annotated[ImageFormat, typer.Option(help="Format of the files.")]
 QualityOption = Annotated[int, typer.Option(min=1, max=100, help="Of WebP and JPEG.")]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print paths and warnings only.")]
+OldOut = Annotated[Path | None, typer.Argument(hidden=True, metavar="OUT")]
+"""What is written, as an argument: the last version's way, see `one_out`."""
+
 ClusterOption = Annotated[
     Cluster | None, typer.Option(help="Run on Ray: this machine's GPUs, or the cluster at RAY_ADDRESS.")
 ]
 
 _PART = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
 _MAX_SHOWN = 60
+
+
+def one_out(out: Path | None, argument: Path | None, what: str) -> Path:
+    """What a command writes: the value of -o, or the argument that the last version took.
+
+    Args:
+        out: of -o.
+        argument: of `OldOut`.
+        what: what it is, for the message.
+
+    Raises:
+        InputError: both or neither are given.
+    """
+    if out is not None and argument is not None:
+        raise InputError(f"-o {out} and {argument}: {what} is named twice; leave {argument} out")
+    if argument is not None:
+        warnings.warn(
+            f"{argument}: name {what} with -o; the argument goes with the next release", DeprecationWarning, 2
+        )
+        return argument
+    if out is None:
+        raise InputError(f"-o is missing: name {what}")
+    return out
 
 
 def parse_seeds(text: str) -> Sequence[int]:

@@ -37,7 +37,7 @@ sys.meta_path.insert(0, Blocked())
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model as it is run without torch."""
     folder = tmp_path_factory.mktemp("models")
-    words = [sys.executable, "-m", "galip", "export", str(tiny.save(folder / "source")), str(folder / "tiny")]
+    words = [sys.executable, "-m", "galip", "export", str(tiny.save(folder / "source")), "-o", str(folder / "tiny")]
     subprocess.run([*words, "--format", "onnx"], check=True, capture_output=True)
     return folder / "tiny"
 
