@@ -111,7 +111,7 @@ def test_a_folder_is_replaced_only_when_asked(model: Path, tmp_path: Path, capsy
     [
         (["--format", "coreml"], "'coreml' is not one of 'openvino', 'onnx', 'torch'"),
         (["--precision", "fp8"], "'fp8' is not one of 'fp32', 'fp16', 'int8'"),
-        (["--format", "onnx", "--precision", "int8"], "for the format onnx there are fp32, fp16"),
+        (["--format", "torch", "--precision", "int8"], "for the format torch there are fp32, fp16"),
         (["--precision", "int8"], "give --captions FILE"),
         (["--precision", "int8", "--captions", "no-such.txt"], "no-such.txt: No such file or directory"),
     ],

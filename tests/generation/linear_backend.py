@@ -20,7 +20,7 @@ class LinearBackend:
         has_image_encoder: whether it can look at images.
     """
 
-    name, device, gradients = "linear", "cpu", None
+    name, device, precision, gradients = "linear", "cpu", "fp32", None
     not_finite_hint = "mend the matrices"
 
     def __init__(

@@ -29,7 +29,7 @@ class GenerationOptions:
     """What is generated of each prompt, and by what.
 
     Attributes:
-        spec: the model; images do not depend on its engine, device, threads and batch size.
+        spec: the model; images do not depend on its engine, device, threads and batch size, but on its precision.
         weights: fingerprint of the model's weights, as `galip.model_repo.fingerprint.fingerprint` gives it.
         number: images of each prompt.
         seed: of the first image of line 1; images count on from it, in the order of the lines.
@@ -56,7 +56,7 @@ class GenerationOptions:
             "truncation": self.truncation,
             "size": self.size,
             "picture_format": self.format,
-        }
+        } | ({} if self.spec.precision in (None, "fp32") else {"precision": self.spec.precision})
 
 
 @dataclass(frozen=True)

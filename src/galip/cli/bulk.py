@@ -17,6 +17,7 @@ from galip.cli.options import (
     FormatOption,
     ModelOption,
     OldOut,
+    PrecisionOption,
     QualityOption,
     SizeOption,
     ThreadsOption,
@@ -54,6 +55,7 @@ def bulk(
     batch_size: BatchSizeOption = BATCH_SIZE,
     engine: EngineOption = AUTO,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     threads: ThreadsOption = None,
     workers: Annotated[
         int | None,
@@ -80,7 +82,7 @@ def bulk(
     from galip.data_prep.report import summary
     from galip.serving.model_worker import ModelSpec
 
-    spec = ModelSpec(model, None, engine, device, threads, batch_size)
+    spec = ModelSpec(model, None, engine, device, threads, batch_size, precision)
     options = GenerationOptions(spec, weights, number, seed, truncation, size, format, quality)
     job = BulkJob(prompts, folder, options, per_shard)
     with progress_bars() as progress:

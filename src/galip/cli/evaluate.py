@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -45,6 +45,10 @@ def evaluate(
             help="What generates. [default: torch, the same images on any hardware; an exported model's own engine]"
         ),
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16", "int8"],
+        typer.Option(help="What the generator computes in; in fp32 alone numbers are the same on any hardware."),
+    ] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     cache: Annotated[
         Path | None, typer.Option(help="Where features of real images are kept; default: the user's cache.")
@@ -94,6 +98,7 @@ def evaluate(
             out=out,
             batch_size=batch_size,
             engine=engine,
+            precision=precision,
             distributed=distributed,
             progress=progress,
         )

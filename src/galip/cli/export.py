@@ -24,7 +24,7 @@ Format = Literal["openvino", "onnx", "torch"]
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: dict[Format, tuple[Precision, ...]] = {
     "openvino": ("fp32", "fp16", "int8"),
-    "onnx": ("fp32", "fp16"),
+    "onnx": ("fp32", "fp16", "int8"),
     "torch": ("fp32", "fp16"),
 }
 
@@ -42,7 +42,7 @@ def export(
     precision: Annotated[
         Precision,
         typer.Option(
-            help="fp32; fp16: half the size; int8 (openvino): convolutions in 8-bit integers, with --captions."
+            help="fp32; fp16: half the size; int8 (openvino, onnx): convolutions in 8-bit integers, with --captions."
         ),
     ] = "fp32",
     captions: Annotated[

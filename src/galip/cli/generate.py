@@ -23,6 +23,7 @@ from galip.cli.options import (
     EngineOption,
     FormatOption,
     ModelOption,
+    PrecisionOption,
     QuietOption,
     SizeOption,
     ThreadsOption,
@@ -123,6 +124,7 @@ def generate(
     batch_size: BatchSizeOption = BATCH_SIZE,
     device: DeviceOption = None,
     engine: EngineOption = AUTO,
+    precision: PrecisionOption = None,
     dtype: DTypeOption = None,
     threads: ThreadsOption = None,
     sheet: Annotated[bool, typer.Option(help=f"Put the first {SHEET_LIMIT} on a contact sheet.")] = True,
@@ -145,23 +147,28 @@ def generate(
     request = Request(wanted, seeds, (number or 1) if best_of else len(seeds), options, truncation, batch_size)
     check_truncation(truncation)
     options.check(model, engine)
+    if precision is not None and dtype is not None:
+        raise InputError(f"--precision {precision} with --dtype {dtype}: give --precision alone")
     if options.refine:
+        if precision not in (None, "fp32"):
+            raise InputError(f"--refine with --precision {precision}: gradients are taken in fp32; leave it out")
         if dtype not in (None, "float32"):
             raise InputError(f"--refine with --dtype {dtype}: gradients are taken in float32; leave --dtype out")
-        engine, dtype = "torch", "float32"
+        engine, dtype, precision = "torch", "float32", None
     check_folder(out)
     check_space(out, request.total)
     weights = weights_of(model)
 
-    texts = texts_of(model, weights, truncation) | options.texts(request.kept, seeds)
+    texts = texts_of(model, weights, truncation, precision) | options.texts(request.kept, seeds)
     settings = {"weights": weights, "truncation": truncation} | options.settings()
     settings |= {name: value for name, value in (("size", size), ("dtype", dtype)) if value not in (None, "float32")}
+    settings |= {} if precision in (None, "fp32") else {"precision": precision}
     files = Files(out, texts, settings, size, format, as_json)
     files.chosen = {prompt: [] for prompt in wanted[:SHEET_LIMIT]} if best_of else {}
     clear_folder(out)
 
     def open_pipe() -> tuple[Any, Any]:
-        pipe = open_model(model, engine=engine, device=device, dtype=dtype, threads=threads)
+        pipe = open_model(model, engine=engine, device=device, dtype=dtype, precision=precision, threads=threads)
         found = scorer(pipe, model, clip) if options else None
         out.mkdir(parents=True, exist_ok=True)
         return pipe, found

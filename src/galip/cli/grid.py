@@ -18,6 +18,7 @@ from galip.cli.options import (
     DeviceOption,
     EngineOption,
     ModelOption,
+    PrecisionOption,
     QuietOption,
     ResampleOption,
     SizeOption,
@@ -108,6 +109,7 @@ def grid(
     batch_size: BatchSizeOption = BATCH_SIZE,
     device: DeviceOption = None,
     engine: EngineOption = AUTO,
+    precision: PrecisionOption = None,
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -124,7 +126,7 @@ def grid(
         _check_sheet(math.prod(wanted.places()), size)
     weights = weights_of(model)
 
-    pipe = open_model(model, engine=engine, device=device, threads=threads)
+    pipe = open_model(model, engine=engine, device=device, precision=precision, threads=threads)
     plan = _plan(pipe, wanted)
     side = size or sheet_side(pipe.sizes.image_size, len(plan.columns), len(plan.rows))
     _check_sheet(len(plan), side)
@@ -134,7 +136,7 @@ def grid(
         )
         sheet = labelled_grid(images, plan.columns, plan.rows, plan.below, side, resample)
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_image(sheet, out, texts_of(model, weights, truncation) | _texts(wanted))
+    save_image(sheet, out, texts_of(model, weights, truncation, precision) | _texts(wanted))
     say(out)
     if not quiet:
         note(f"{amount(len(plan), 'image')} generated: {out} ({sheet.width} x {sheet.height} pixels)")

@@ -12,6 +12,8 @@ from rich import box
 from rich.table import Table
 
 from galip.cli.options import ModelArgument
+from galip.generation.fastest import measured_precisions
+from galip.generation.load import digest_of
 from galip.generation.select import WITHOUT_TORCH, Choice, choose
 from galip.model_repo.cache import is_cached
 from galip.model_repo.describe import ModelFacts, describe
@@ -30,20 +32,20 @@ def info(
     if is_export(folder):
         _show_export(folder, read_manifest(folder), as_json)
         return
-    facts, auto = describe(folder), choose(folder)
+    facts, auto, measured = describe(folder), choose(folder), measured_precisions(digest_of(folder))
     if as_json:
-        say_json(_as_json(model, facts) | {"auto_engine": auto.engine})
+        say_json(_as_json(model, facts) | {"auto_engine": auto.engine, "precisions": measured})
         return
     console = Console()
     console.print(_parts(facts))
-    console.print(_rest(facts, auto))
+    console.print(_rest(facts, auto, measured))
 
 
 def _show_export(folder: Path, manifest: Manifest, as_json: bool) -> None:
     """What an exported model is: it has no parts of torch's to list."""
-    auto = choose(folder)
+    auto, measured = choose(folder), measured_precisions(digest_of(folder))
     if as_json:
-        say_json(asdict(manifest) | {"folder": str(folder), "auto_engine": auto.engine})
+        say_json(asdict(manifest) | {"folder": str(folder), "auto_engine": auto.engine, "precisions": measured})
         return
     grid = _grid()
     grid.add_row(" model", f"{manifest.source['name']}, exported for {manifest.kind} by galip {manifest.version}")
@@ -56,6 +58,7 @@ def _show_export(folder: Path, manifest: Manifest, as_json: bool) -> None:
     grid.add_row(" size on disk", _bytes(sum(facts["bytes"] for facts in manifest.files.values())))
     grid.add_row(" ONNX opset", str(manifest.opset))
     grid.add_row(" engine", f"{auto.engine}: {auto.reason}")
+    _add_precisions(grid, measured)
     grid.add_row(" folder", str(folder))
     Console().print(grid)
 
@@ -113,7 +116,20 @@ def _engine(facts: ModelFacts, auto: Choice) -> str:
     return f"auto means {auto.engine}: {auto.reason}; {graphs}"
 
 
-def _rest(facts: ModelFacts, auto: Choice) -> Table:
+def _add_precisions(grid: Table, measured: list[dict[str, Any]]) -> None:
+    """What --precision auto has come to on this machine."""
+    if not measured:
+        grid.add_row(" precision auto", "not measured yet: its first use does that")
+    for known in measured:
+        threads = "" if known["threads"] is None else f", --threads {known['threads']}"
+        times = ", ".join(
+            f"{name} {facts['ms']:.3g} ms" + (f" ({facts['levels']:.2g} of 255 apart)" if facts["levels"] else "")
+            for name, facts in known["measured"].items()
+        )
+        grid.add_row(" precision auto", f"{known['auto']} by {known['engine']}{threads}; an image: {times}")
+
+
+def _rest(facts: ModelFacts, auto: Choice, measured: list[dict[str, Any]]) -> Table:
     grid = _grid()
     grid.add_row(" parameters", f"{facts.trainable:,} trainable, {facts.frozen:,} frozen")
     grid.add_row(" images", f"{facts.image_size} x {facts.image_size} pixels")
@@ -124,6 +140,7 @@ def _rest(facts: ModelFacts, auto: Choice) -> Table:
     for key, value in facts.training.items():
         if isinstance(value, str | int | float):
             grid.add_row(f" {key.replace('_', ' ')}", _value(value))
+    _add_precisions(grid, measured)
     grid.add_row(" folder", str(facts.folder))
     return grid
 

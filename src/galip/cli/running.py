@@ -23,6 +23,7 @@ def open_model(
     engine: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    precision: str | None = None,
     threads: int | None = None,
 ) -> TextToImage:
     """Load a model while the terminal says so.
@@ -33,14 +34,16 @@ def open_model(
         GalipError: as `galip.load`.
     """
     with Console(stderr=True).status(f"Loading {model} ..."):
-        return load(model, engine=engine, device=device, dtype=dtype, threads=threads)
+        return load(model, engine=engine, device=device, dtype=dtype, precision=precision, threads=threads)
 
 
-def texts_of(model: str, weights: str, truncation: float | None = None) -> dict[str, str]:
+def texts_of(model: str, weights: str, truncation: float | None = None, precision: str | None = None) -> dict[str, str]:
     """What every file tells of the model and the program that made it."""
     texts = {"model": model_name(model), "weights": weights}
     if truncation is not None:
         texts["truncation"] = f"{truncation:g}"
+    if precision not in (None, "fp32"):
+        texts["precision"] = str(precision)
     return texts | {"galip": __version__}
 
 

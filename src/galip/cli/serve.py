@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from pydantic import ValidationError
 
-from galip.cli.options import AUTO, ClusterOption, DeviceOption, EngineOption, ModelOption, ThreadsOption
+from galip.cli.options import (
+    AUTO,
+    ClusterOption,
+    DeviceOption,
+    EngineOption,
+    ModelOption,
+    PrecisionOption,
+    ThreadsOption,
+)
 from galip.errors import InputError
 from galip.model_repo.resolve import DEFAULT_MODEL, model_name, weights_of
 from galip.utils.extras import require
@@ -28,6 +36,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.", envvar="GALIP_PORT")] = 8000,
     engine: EngineOption = AUTO,
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
     threads: ThreadsOption = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with a model of its own.")] = 1,
     name: Annotated[str | None, typer.Option(help="What clients call the model. [default: its own name]")] = None,
@@ -101,7 +110,7 @@ def serve(
         aliases=_aliases(alias or (), name or model_name(model)),
         strict=strict,
     )
-    spec = ModelSpec(model, name, engine, device, threads, max_batch)
+    spec = ModelSpec(model, name, engine, device, threads, max_batch, precision)
     if cluster == "ray":
         from galip.serving.ray.cluster import deploy, parse_replicas
 

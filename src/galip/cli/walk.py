@@ -17,6 +17,7 @@ from galip.cli.options import (
     DeviceOption,
     EngineOption,
     ModelOption,
+    PrecisionOption,
     QuietOption,
     ResampleOption,
     SizeOption,
@@ -78,6 +79,7 @@ def walk(
     batch_size: BatchSizeOption = BATCH_SIZE,
     device: DeviceOption = None,
     engine: EngineOption = AUTO,
+    precision: PrecisionOption = None,
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -96,7 +98,7 @@ def walk(
 
     from galip.latent.walks import walk as generate_walk
 
-    pipe = open_model(model, engine=engine, device=device, threads=threads)
+    pipe = open_model(model, engine=engine, device=device, precision=precision, threads=threads)
     side = size or pipe.sizes.image_size
     check_size(out, (side, side))
     with progress_bars(shown=not quiet) as progress:
@@ -111,7 +113,7 @@ def walk(
             batch_size=batch_size,
             progress=progress,
         )
-        texts = texts_of(model, weights, truncation) | {
+        texts = texts_of(model, weights, truncation, precision) | {
             "walk": "\n".join(map(str, stops)),
             "frames": f"{len(images)}, {'looping, ' if loop else ''}{easing}, {speed} speed",
         }

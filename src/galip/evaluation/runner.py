@@ -9,7 +9,7 @@ from typing import Any
 from galip.data.protocol import ImageSource
 from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
-from galip.evaluation.evaluated import Evaluated, EvaluatedImages, EvaluatedModel, digest_of_export
+from galip.evaluation.evaluated import Evaluated, EvaluatedImages, EvaluatedModel, digest_of_export, digest_of_model
 from galip.evaluation.evaluation import Evaluation
 from galip.evaluation.images import open_images
 from galip.evaluation.metrics.registry import METRICS
@@ -37,16 +37,23 @@ def open_model(
     batch_size: int = 16,
     truncation: float = 1.0,
     engine: str | None = None,
+    precision: str = "fp32",
 ) -> EvaluatedModel:
-    """A model as `Evaluation.run` takes it, in fp32 unless `dtype` says otherwise.
+    """A model as `Evaluation.run` takes it, in fp32 unless `dtype` or `precision` says otherwise.
 
     Arguments and errors as for `galip.load`, but for `engine`: None means torch for a model folder, whose images are
-    then the same on any hardware. OpenVINO and ONNX Runtime generate on the CPU, whatever `device` is.
+    then the same on any hardware. OpenVINO and ONNX Runtime generate on the CPU, whatever `device` is. The precision
+    "auto" is refused: a number must not depend on what is fast on a machine.
     """
+    if precision == "auto":
+        raise InputError("precision auto: what it means depends on the machine, and numbers must not; name one")
     folder = fetch(model)
     how: dict[str, Any] = {"batch_size": batch_size, "truncation": truncation}
+    kind = None if precision == "fp32" else precision
     if is_export(folder):
-        return EvaluatedModel(load(model, engine=engine), str(model), None, digest=digest_of_export(folder), **how)
+        return EvaluatedModel(
+            load(model, engine=engine, precision=kind), str(model), None, digest=digest_of_export(folder), **how
+        )
     networks = load(
         model, device=device, dtype=dtype or "float32", engine="compile" if engine == "compile" else "torch"
     )
@@ -54,9 +61,14 @@ def open_model(
     if engine in (AUTO, *WITHOUT_TORCH):
         chosen = load(model, engine=engine, device=device if engine == AUTO else None)
         pipe = networks if chosen.backend.name == "torch" else chosen  # which `dtype` and `device` are for
+    digest = None
+    if kind is not None:
+        on_device = device if engine not in WITHOUT_TORCH else None
+        pipe = load(model, engine=engine or "torch", device=on_device, precision=kind)
+        digest = f"{digest_of_model(networks)}-{kind}"
     seen = describe(folder).training.get("images")
     images_seen = int(seen) if isinstance(seen, int | float) else None
-    return EvaluatedModel(pipe, str(model), networks, images_seen=images_seen, **how)
+    return EvaluatedModel(pipe, str(model), networks, digest=digest, images_seen=images_seen, **how)
 
 
 def evaluate(
@@ -67,6 +79,7 @@ def evaluate(
     out: Path | None = None,
     batch_size: int = 16,
     engine: str | None = None,
+    precision: str = "fp32",
     distributed: Distributed | None = None,
     progress: Progress | None = None,
 ) -> Result | None:
@@ -78,7 +91,7 @@ def evaluate(
         references: data and networks.
         out: where the result is written, a `.json`; None: nowhere.
         batch_size: images generated at once; it changes speed and memory, no number.
-        engine: what generates, as for `open_model`.
+        engine, precision: what generates, and what it computes in, as for `open_model`.
         distributed: the processes that share the work; None: this one.
         progress: told what is done.
 
@@ -105,7 +118,14 @@ def evaluate(
         evaluated = EvaluatedImages(given, str(model), rules.resolution or _side_of(given))
     else:
         device = evaluation.distributed.device
-        evaluated = open_model(model, device=device, batch_size=batch_size, truncation=rules.truncation, engine=engine)
+        evaluated = open_model(
+            model,
+            device=device,
+            batch_size=batch_size,
+            truncation=rules.truncation,
+            engine=engine,
+            precision=precision,
+        )
     return evaluation.run(evaluated, out)
 
 

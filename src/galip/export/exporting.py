@@ -10,10 +10,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from galip.errors import InputError
 from galip.export.card import export_card
 from galip.export.graphs import Networks, tokenizer_json
-from galip.export.quantize import measure, quantize, split_captions
+from galip.export.quantize import measure, quantize_for_onnxruntime, quantize_for_openvino, split_captions
 from galip.export.weights import embed
 from galip.generation.onnx_backend import ONNXBackend
 from galip.generation.pipeline import TextToImage
@@ -32,6 +31,7 @@ from galip.model_repo.export_folder import (
 from galip.model_repo.fingerprint import fingerprint, source_digest
 from galip.model_repo.format import CARD
 from galip.model_repo.graphs import has_graphs, read_graphs
+from galip.torch_backend.loading import load_pipeline
 from galip.torch_backend.pipeline import GALIPPipeline
 from galip.utils.atomic import write_text
 from galip.utils.extras import require
@@ -73,8 +73,8 @@ def export(
         source: where it comes from.
         out: the folder to write.
         kind: "onnx" or "openvino".
-        precision: "fp32"; "fp16" stores the weights in half, computation stays in fp32; "int8" (OpenVINO only) computes
-            the generator's convolutions in 8-bit integers, with ranges taken from the pictures of captions.
+        precision: "fp32"; "fp16" stores the weights in half, computation stays in fp32; "int8" computes the generator's
+            convolutions in 8-bit integers, with ranges taken from the pictures of captions.
         captions: like those that will be drawn, needed for int8: three quarters of them calibrate, the others measure
             how near the pictures are to those in fp32. With fp16 all measure, if there are any.
         progress: told what is being done.
@@ -85,11 +85,9 @@ def export(
         What `export.json` says.
 
     Raises:
-        InputError: int8 for ONNX, or too few captions for it.
+        InputError: too few captions for int8.
         GalipError: a package is missing, a part cannot be exported, or the folder cannot be written.
     """
-    if precision == "int8" and kind != "openvino":
-        raise InputError("precision int8 is there for openvino only: use it, or fp16")
     calibrating, measuring = split_captions(captions) if precision == "int8" else ([], list(captions))
     if kind == "openvino":
         require("exporting for openvino", "openvino")
@@ -105,6 +103,7 @@ def export(
         manifest = replace(manifest, kind=kind, precision=precision, image_encoder=False, source=origin)
         if precision == "int8":
             progress("calibrate", 0, len(calibrating))
+            quantize = quantize_for_openvino if kind == "openvino" else quantize_for_onnxruntime
             quantize(unfinished / manifest.graphs[GENERATOR], pipeline, calibrating)
         files = [path for path in unfinished.iterdir() if path.is_file()]
         manifest = write_manifest(unfinished / MANIFEST, manifest, files)
@@ -118,6 +117,24 @@ def export(
             manifest = write_manifest(unfinished / MANIFEST, replace(manifest, quality=quality), files)
         write_text(unfinished / CARD, export_card(manifest, source.folder))
     return manifest
+
+
+def write_int8(folder: Path, name: str, out: Path, engine: str, prompts: Sequence[str]) -> Manifest:
+    """Export a model folder in int8, as `export` does, for an engine.
+
+    Args:
+        folder: the model.
+        name: what its card calls it.
+        out: the folder to write.
+        engine: "openvino" or "onnxruntime".
+        prompts: calibrate and measure.
+
+    Raises:
+        GalipError: as `export`.
+    """
+    pipeline = load_pipeline(folder, "cpu", "float32")
+    kind: Kind = "openvino" if engine == "openvino" else "onnx"
+    return export(pipeline, Source(name, folder), out, kind, "int8", prompts)
 
 
 def _write_graphs(

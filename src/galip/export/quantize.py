@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ from galip.generation.noise import noise
 from galip.generation.pipeline import TextToImage
 from galip.generation.telemetry import without_telemetry
 from galip.torch_backend.pipeline import GALIPPipeline
+from galip.utils.arrays import FloatArray
 from galip.utils.extras import require
 
 FEWEST_CAPTIONS = 16
@@ -37,7 +42,7 @@ def split_captions(captions: Sequence[str]) -> tuple[list[str], list[str]]:
     return calibrating[:_MOST_CALIBRATING], distinct[3::4][:_MOST_CALIBRATING]
 
 
-def quantize(file: Path, pipeline: GALIPPipeline, captions: Sequence[str]) -> None:
+def quantize_for_openvino(file: Path, pipeline: GALIPPipeline, captions: Sequence[str]) -> None:
     """Replace a generator's OpenVINO graph by one that computes in int8.
 
     Args:
@@ -52,23 +57,84 @@ def quantize(file: Path, pipeline: GALIPPipeline, captions: Sequence[str]) -> No
     with without_telemetry():
         import nncf
         import openvino
+    feeds = _feeds(pipeline, captions)
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # the files are about to be replaced
+    with _silence():
+        graph = nncf.quantize(
+            core.read_model(str(file)),
+            nncf.Dataset(feeds),
+            subset_size=len(feeds),
+            preset=nncf.QuantizationPreset.MIXED,
+            # The transformer and the affine MLPs stay in floating point: they are the smaller part of the work, and in
+            # int8 they cost 4 dB.
+            ignored_scope=nncf.IgnoredScope(types=["MatMul"]),
+        )
+    openvino.save_model(graph, str(file), compress_to_fp16=True)
+
+
+def quantize_for_onnxruntime(file: Path, pipeline: GALIPPipeline, captions: Sequence[str]) -> None:
+    """Replace a generator's ONNX graph by one whose convolutions compute in int8.
+
+    Args:
+        file: the .onnx file, in fp32.
+        pipeline, captions: as for `quantize_for_openvino`.
+
+    Raises:
+        GalipError: a package is missing.
+    """
+    require("precision int8", "export", ["onnxruntime", "onnx"])
+    with without_telemetry():
+        import onnxruntime
+        from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        feeds = iter(_feeds(pipeline, captions))
+
+        def get_next(self) -> Any:
+            return next(self.feeds, None)
+
+    with TemporaryDirectory(dir=file.parent) as between:
+        # Weights that are computed from stored ones become constants, without which no convolution is quantised.
+        folded, done = Path(between) / "folded.onnx", Path(between) / "done.onnx"
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(folded)
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        with _silence():
+            quantize_static(
+                folded,
+                done,
+                Reader(),
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
+                # Without VNNI sums of two products of 8-bit numbers are cut off at 16 bits.
+                reduce_range=True,
+                weight_type=QuantType.QInt8,
+            )
+        done.replace(file)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the quantisers' bars off standard output, where a command's own lines go, and their advice to themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _feeds(pipeline: GALIPPipeline, captions: Sequence[str]) -> list[dict[str, FloatArray]]:
+    """What the generator's graph is given for captions, the i-th with the noise of seed i."""
     sizes = pipeline.sizes
-    feeds = [
+    return [
         {"z": noise([seed], sizes.z_dim), "e": np.repeat(vector[None, None], sizes.num_stages, axis=1)}
         for seed, vector in enumerate(pipeline.embed(list(captions)))
     ]
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # the files are about to be replaced
-    graph = nncf.quantize(
-        core.read_model(str(file)),
-        nncf.Dataset(feeds),
-        subset_size=len(feeds),
-        preset=nncf.QuantizationPreset.MIXED,
-        # The transformer and the affine MLPs stay in floating point: they are the smaller part of the work, and in
-        # int8 they cost 4 dB.
-        ignored_scope=nncf.IgnoredScope(types=["MatMul"]),
-    )
-    openvino.save_model(graph, str(file), compress_to_fp16=True)
 
 
 def measure(engine: TextToImage, pipeline: GALIPPipeline, captions: Sequence[str]) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Backend(Protocol):
     Attributes:
         name: the engine: "onnxruntime", "openvino", "torch" or "compile".
         device: where it computes, in torch's words: "cpu", "cuda:0", ...
+        precision: what the generator computes in: "fp32", "bf16", "fp16" or "int8" ("fp64" with torch's doubles).
         sizes: of the model.
         text_encoder: which kind reads prompts; None where the model has none, and only sentence vectors can be given.
         has_image_encoder: whether `embed_images` can be called.
@@ -69,6 +70,8 @@ class Backend(Protocol):
     def name(self) -> str: ...
     @property
     def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
     @property
     def sizes(self) -> ModelSizes: ...
     @property

@@ -30,7 +30,19 @@ def installed(engine: str) -> bool:
     return find_spec(engine) is not None
 
 
-def load_network(engine: str, file: Path, threads: int | None, chunks: Sequence[int] = ()) -> Network:
+def openvino_precisions() -> tuple[str, ...]:
+    """What OpenVINO computes in on this processor by instructions made for it: of "fp32", "bf16", "fp16" and "int8".
+
+    Raises:
+        GalipError: OpenVINO is not installed.
+    """
+    there = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return tuple(name for name in ("fp32", "bf16", "fp16", "int8") if name.upper() in there)
+
+
+def load_network(
+    engine: str, file: Path, threads: int | None, chunks: Sequence[int] = (), precision: str = "fp32"
+) -> Network:
     """Load a graph.
 
     Args:
@@ -38,15 +50,18 @@ def load_network(engine: str, file: Path, threads: int | None, chunks: Sequence[
         file: the graph.
         threads: CPU threads; None: the engine's own choice.
         chunks: see `OpenVINONetwork`; ONNX Runtime is as fast with any batch.
+        precision: what OpenVINO computes in; ONNX Runtime does as the graph says.
 
     Raises:
         GalipError: the engine is not installed, or the graph cannot be loaded.
     """
-    return OpenVINONetwork(file, threads, chunks) if engine == "openvino" else ONNXRuntimeNetwork(file, threads)
+    if engine == "openvino":
+        return OpenVINONetwork(file, threads, chunks, precision)
+    return ONNXRuntimeNetwork(file, threads)
 
 
 class OpenVINONetwork:
-    """A graph in OpenVINO, on the CPU, in fp32 whatever the processor would rather do.
+    """A graph in OpenVINO, on the CPU, in the precision that is asked for, whatever the processor would rather do.
 
     OpenVINO plans memory and fuses operators far better where it knows every shape: with a batch of unknown size the
     released generator takes about a fifth longer. So a batch is cut into chunks of known sizes, each of which is
@@ -56,19 +71,22 @@ class OpenVINONetwork:
         file: an .xml or .onnx file.
         threads: CPU threads; None: OpenVINO's own choice.
         chunks: batch sizes, decreasing to 1, that a batch is cut into. None of them: every batch is run as it is.
+        precision: "fp32", "bf16" or "fp16"; "int8" for a graph that is quantised, what is left of which computes in
+            bf16 where the processor can.
 
     Raises:
         GalipError: OpenVINO is not installed, or refuses the file.
     """
 
-    def __init__(self, file: Path, threads: int | None = None, chunks: Sequence[int] = ()) -> None:
-        require("engine openvino", "openvino")
-        with without_telemetry():
-            import openvino
-        self._core = openvino.Core()
+    def __init__(
+        self, file: Path, threads: int | None = None, chunks: Sequence[int] = (), precision: str = "fp32"
+    ) -> None:
+        self._core = _openvino().Core()
+        if precision == "int8":
+            precision = "bf16" if "bf16" in openvino_precisions() else "fp32"
         self._file, self._chunks = file, tuple(chunks)
         self._settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "fp16": "f16"}.get(precision, precision),
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # a service's processes would all be pinned to the same cores
         }
@@ -141,6 +159,13 @@ class ONNXRuntimeNetwork:
         with self._lock:
             output: NDArray[np.float32] = self._session.run(None, dict(feeds))[0]
             return output
+
+
+def _openvino() -> Any:
+    require("engine openvino", "openvino")
+    with without_telemetry():
+        import openvino
+    return openvino
 
 
 def _first_line(error: Exception) -> str:

@@ -41,11 +41,15 @@ class ONNXBackend:
         engine: "openvino" or "onnxruntime"; None: an exported model's own, else ONNX Runtime. OpenVINO reads the graphs
             of both.
         threads: CPU threads of the engine; None: its own choice.
+        precision: what the generator computes in, of what the engine has here (`galip.generation.precision.lacking`);
+            None: int8 in a model exported for it, else fp32. Prompts and images are encoded in fp32.
+        quantised: the generator's graph in int8, for a model folder, which has none of its own.
 
     Attributes:
         manifest: what the folder says about its graphs.
         name: the engine that runs it.
         threads: as given.
+        precision: as given.
 
     Raises:
         InputError: this engine cannot run these files.
@@ -55,7 +59,14 @@ class ONNXBackend:
     device = "cpu"
     gradients = None
 
-    def __init__(self, folder: Path, engine: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engine: str | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+        quantised: Path | None = None,
+    ) -> None:
         self.manifest: Manifest = read_manifest(folder) if is_export(folder) else read_graphs(folder)
         kind = self.manifest.kind
         fitting = ("openvino",) if kind == "openvino" else ("onnxruntime", "openvino")
@@ -64,7 +75,10 @@ class ONNXBackend:
             raise InputError(f"{folder}: it is exported for {kind}; engine {engine!r} cannot run it, {fitting[0]} can")
         self.threads = None if threads is None else inputs.check_threads(threads)
         self._files = {name: folder / file for name, file in self.manifest.graphs.items()}
-        self._generator = self._load(GENERATOR, CHUNKS)
+        if quantised is not None:
+            self._files[GENERATOR] = quantised
+        self.precision = precision or ("int8" if self.manifest.precision == "int8" else "fp32")
+        self._generator = self._load(GENERATOR, CHUNKS, self.precision)
         self._text: _TextEncoder | None = None
         if self.manifest.text_encoder is not None:
             self._text = _TextEncoder(self._load(TEXT_ENCODER), folder / self.manifest.tokenizer, self.manifest)
@@ -110,8 +124,8 @@ class ONNXBackend:
                 self._image = self._load(IMAGE_ENCODER, CHUNKS)
         return self._image({"images": images})
 
-    def _load(self, name: str, chunks: Sequence[int] = ()) -> Network:
-        return load_network(self.name, self._files[name], self.threads, chunks)
+    def _load(self, name: str, chunks: Sequence[int] = (), precision: str = "fp32") -> Network:
+        return load_network(self.name, self._files[name], self.threads, chunks, precision)
 
 
 class _TextEncoder:

@@ -45,15 +45,16 @@ def check_engine(engine: str | None) -> None:
         raise InputError(f"engine {engine!r}: there is no such engine, use one of {', '.join((*ENGINES, AUTO))}")
 
 
-def engine_for(folder: Path, engine: str | None, device: Any = None, dtype: Any = None) -> str:
+def engine_for(
+    folder: Path, engine: str | None, device: Any = None, dtype: Any = None, precision: str | None = None
+) -> str:
     """The engine that a caller means.
 
     Args:
         folder: a model or an exported one.
         engine: one of `ENGINES`, "auto", or None: torch where device or dtype ask for what only torch has, else ONNX
-            Runtime; an exported model's own.
-        device: as for `galip.load`.
-        dtype: as for `galip.load`.
+            Runtime, or what "auto" means where another precision than fp32 is asked for; an exported model's own.
+        device, dtype, precision: as for `galip.load`.
 
     Raises:
         InputError: there is no such engine.
@@ -61,6 +62,8 @@ def engine_for(folder: Path, engine: str | None, device: Any = None, dtype: Any 
     """
     check_engine(engine)
     needs_torch = dtype is not None or (device is not None and str(device) != "cpu")
+    if engine is None and precision not in (None, "fp32"):
+        engine = AUTO
     if engine == AUTO:
         if needs_torch and not is_export(folder):
             return "torch"

@@ -48,24 +48,41 @@ def cached(source: Path, add_graphs: Callable[[Path], object]) -> Path:
         GalipError: the cache cannot be written.
     """
     folder = _place(source)
-    if _whole(folder):
+
+    def write() -> None:
+        with atomic_folder(folder) as unfinished:
+            _copy(source, unfinished)
+            add_graphs(unfinished)
+
+    made_once(folder, _whole, write)
+    return folder
+
+
+def made_once(folder: Path, whole: Callable[[Path], bool], write: Callable[[], object]) -> None:
+    """Make a folder of the cache unless it is there; processes that ask at the same time wait for the first one.
+
+    Args:
+        folder: where it is to be.
+        whole: whether it is there and whole.
+        write: writes it, whole or not at all.
+
+    Raises:
+        GalipError: the cache cannot be written.
+    """
+    if whole(folder):
         touch(folder)
-        return folder
+        return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / f".{folder.name}.lock")
-        with lock:
-            if not _whole(folder):  # another process may have made it while this one waited
-                with atomic_folder(folder) as unfinished:
-                    _copy(source, unfinished)
-                    add_graphs(unfinished)
+        with FileLock(folder.parent / f".{folder.name}.lock"):
+            if not whole(folder):  # another process may have made it while this one waited
+                write()
                 make_room(folder)
     except OSError as error:
         raise GalipError(
             f"{folder.parent}: graphs cannot be kept there ({error.strerror or error}); set GALIP_CACHE to a folder "
             "that can be written, or use the engine torch"
         ) from error
-    return folder
 
 
 def is_cached(source: Path) -> bool:

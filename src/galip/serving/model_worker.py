@@ -37,6 +37,7 @@ class ModelSpec:
         name: what clients call it; None: its own name.
         engine, device, threads: as for `galip.load`.
         batch_size: images that are generated at once at the most.
+        precision: as for `galip.load`.
     """
 
     model: str
@@ -45,6 +46,7 @@ class ModelSpec:
     device: str | None = None
     threads: int | None = None
     batch_size: int = 16
+    precision: str | None = None
 
 
 class ModelWorker:
@@ -61,7 +63,13 @@ class ModelWorker:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        self._pipe: TextToImage = load(spec.model, engine=spec.engine, device=spec.device, threads=spec.threads)
+        self._pipe: TextToImage = load(
+            spec.model,
+            engine=spec.engine,
+            device=spec.device,
+            precision=spec.precision,
+            threads=spec.threads,
+        )
         self._vectors: OrderedDict[str, FloatArray] = OrderedDict()
         self.info = ModelInfo(
             name=spec.name or model_name(spec.model),
@@ -72,6 +80,8 @@ class ModelWorker:
         )
         self._tokenizer = _tokenizer_of(fetch(spec.model))
         self._texts = {"model": self.info.name, "weights": self.info.weights, "galip": __version__}
+        if spec.precision not in (None, "fp32"):
+            self._texts["precision"] = self._pipe.backend.precision
         self._warm_up(spec.batch_size)
 
     def generate(self, requests: Sequence[ImageRequest]) -> list[EncodedImage | GalipError]:

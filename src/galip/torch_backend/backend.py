@@ -24,6 +24,8 @@ from galip.utils.arrays import FloatArray
 GeneratorCall = Callable[[MateGenerator, FrozenCLIPVision, Tensor, Tensor], Tensor]
 """Computes `generator(z, e, vision)` in a way of its own, without gradient: (generator, vision, z, e) -> images."""
 
+_PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
+
 
 class TorchBackend:
     """Runs a model's networks with torch; see `galip.generation.backend.Backend`.
@@ -81,6 +83,11 @@ class TorchBackend:
     def device(self) -> str:
         """Where it computes."""
         return str(self.generator.device)
+
+    @property
+    def precision(self) -> str:
+        """What the generator computes in."""
+        return _PRECISIONS[self.generator.dtype]
 
     @property
     def sizes(self) -> ModelSizes:

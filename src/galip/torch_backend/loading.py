@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from galip.model_repo.format import NETWORKS
 from galip.model_repo.weights import read_tensors, stored_dtype
 from galip.torch_backend.pipeline import GALIPPipeline
 
+logger = logging.getLogger(__name__)
+
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
 
@@ -23,6 +27,7 @@ def load_pipeline(
     dtype: str | torch.dtype | None = None,
     threads: int | None = None,
     compiled: bool = False,
+    precision: str | None = None,
 ) -> GALIPPipeline:
     """Load a model folder.
 
@@ -30,13 +35,17 @@ def load_pipeline(
         folder: the model.
         device, dtype, threads: as for `galip.load`. Threads are those of the whole process.
         compiled: generate through `torch.compile`.
+        precision: "fp32", "bf16" or "fp16": what the generator and its transformer compute in, while prompts are
+            encoded in fp32. None: `dtype` says.
 
     Raises:
-        InputError: there is no such device or dtype.
+        InputError: there is no such device or dtype, or the device does not have this precision.
         GalipError: the model is not whole, or does not fit the device.
     """
     place = _device(device)
-    kind = _dtype(dtype, folder, on_cpu=place.type == "cpu")
+    kind = _dtype(dtype, folder, on_cpu=place.type == "cpu") if precision is None else torch.float32
+    if precision is not None:
+        _check_precision(precision, place)
     if threads is not None:
         torch.set_num_threads(threads)
     pipeline = _load(folder, kind)
@@ -44,6 +53,9 @@ def load_pipeline(
         pipeline.to(place)
     except RuntimeError as error:
         raise GalipError(f"{folder} cannot be moved to {place}: {error}") from error
+    if precision is not None:
+        for network in (pipeline.generator, pipeline.vision_encoder):
+            torch.nn.Module.to(network, _PRECISIONS[precision])  # the libraries' own `to` has more to say
     if compiled:
         from galip.torch_backend.compiled import compile_pipeline
 
@@ -116,6 +128,22 @@ def _device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError, ImportError):
         raise InputError(f"device {str(device)!r}: torch cannot compute there on this machine, use cpu") from None
     return place
+
+
+def _check_precision(precision: str, place: torch.device) -> None:
+    """Refuse what a GPU cannot compute; say what a CPU only emulates."""
+    if place.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InputError(f"precision bf16: {torch.cuda.get_device_name(place)} has no bf16; use fp16 or fp32")
+    if place.type == "cpu" and not has_on_cpu(precision):
+        logger.warning("precision %s: this processor only emulates it, fp32 is faster", precision)
+
+
+def has_on_cpu(precision: str) -> bool:
+    """Whether this processor has instructions for a precision, as far as torch uses them."""
+    if precision == "fp32":
+        return True
+    supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{precision}_supported", None)
+    return supported is not None and bool(supported())
 
 
 def _dtype(dtype: str | torch.dtype | None, folder: Path, on_cpu: bool) -> torch.dtype:

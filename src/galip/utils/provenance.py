@@ -53,7 +53,7 @@ def machine() -> dict[str, Any]:
         and `load_before`, the system's load average now; None where the system does not tell.
     """
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "cores_for_us": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "system": platform.platform(),
@@ -113,7 +113,8 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
