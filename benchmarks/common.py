@@ -28,7 +28,8 @@ from galip.models.generator import MateGenerator
 from galip.models.presets import PRESETS, Preset
 from galip.training.config import TrainConfig
 from galip.training.networks import Networks
-from galip.training.step import GANStep, prepare_models
+from galip.training.step import GANStep
+from galip.training.step_base import prepare_models
 from galip.utils.atomic import write_json
 
 RESULTS = Path(__file__).parent / "results"

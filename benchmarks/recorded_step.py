@@ -27,7 +27,7 @@ BATCHES = 4
 def rates(trainer: Trainer, steps: int) -> tuple[float, float]:
     """Pictures a second of the step alone and with the loader; every step waits for its numbers, as a run does."""
     state, data = trainer.state, trainer.data
-    batch, vectors = trainer.config.schedule.batch, data.caption_vectors(state.networks)
+    batch, vectors = trainer.config.schedule.batch, data.caption_vectors(state.networks, state.config)
     stream = iter(data.loader(state.step.sample_rng, state.seen))
     held = [(one, vectors(one.captions)) for one in islice(stream, BATCHES)]
     for number in range(WARM_UP):

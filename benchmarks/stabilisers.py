@@ -18,7 +18,8 @@ from common import SIZES, median, random_batch, random_networks, run_config, tab
 from galip.distributed import Distributed
 from galip.models.clip import FrozenCLIPVision
 from galip.training.networks import SecondCLIP
-from galip.training.step import GANStep, prepare_models
+from galip.training.step import GANStep
+from galip.training.step_base import prepare_models
 from galip.training.text_vectors import CaptionVectors
 from galip.utils.provenance import machine
 

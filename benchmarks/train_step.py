@@ -46,7 +46,8 @@ from galip.training.losses import DiscriminatorTerms, FakeImages, GeneratorTerms
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks
 from galip.training.rng import sample_noise
-from galip.training.step import GANStep, MicroBatch, prepare_models
+from galip.training.step import GANStep
+from galip.training.step_base import MicroBatch, prepare_models
 from galip.training.text_vectors import CaptionVectors
 from galip.utils.memory import peak_bytes
 from galip.utils.provenance import machine

@@ -21,7 +21,7 @@ from galip.training.cuda_graph import WARMUP_STEPS, GraphedCall, check_capturabl
 from galip.training.loop import Trainer
 from galip.training.plan import plan
 from galip.training.run import open_run
-from galip.training.step import StepStats
+from galip.training.step_base import StepStats
 from galip.training.tensors import Bundle
 
 
@@ -169,7 +169,7 @@ def test_a_dry_run_measures_the_steps_that_most_of_the_run_takes(
     toy_data: Path, toy_clip: Path, tmp_path: Path, captured: bool
 ) -> None:
     trainer = open_run(toy.config(toy_data, toy_clip), tmp_path)
-    trainer.config = toy.change(trainer.config, performance={"cuda_graph": captured})
+    trainer.state.config = toy.change(trainer.config, performance={"cuda_graph": captured})
     slow = [0.3] * (WARMUP_STEPS + 1 if captured else 1)
 
     def slow_at_first(*arguments: Any) -> StepStats:

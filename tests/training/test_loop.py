@@ -31,7 +31,7 @@ from galip.training.hooks import Hook
 from galip.training.loop import Trainer
 from galip.training.plan import plan
 from galip.training.run import open_run
-from galip.training.step import StepStats
+from galip.training.step_base import StepStats
 from galip.training.text_vectors import VectorTable
 
 

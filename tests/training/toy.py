@@ -80,7 +80,7 @@ def batches(trainer: Trainer) -> Loader:
 
 def caption_vectors(trainer: Trainer, cached: bool = True) -> CaptionVectors:
     """The vectors of a run's captions."""
-    return trainer.data.caption_vectors(trainer.state.networks, cached)
+    return trainer.data.caption_vectors(trainer.state.networks, trainer.state.config, cached)
 
 
 def _arguments(network: ConfigMixin) -> dict[str, Any]:

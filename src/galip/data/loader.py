@@ -54,6 +54,7 @@ class Loader:
         max_broken_shards: the run ends when more shards than this are broken.
         channels: 3 for RGB, what is transparent laid on white; 4 for RGBA.
         weighted: draw records as often as their weights say (see `Samples`); not from streamed shards.
+        canonical: share of the samples that take their record's first caption.
         extra: asked about the sample numbers of every batch, where the batch is made; its answer is `Batch.extra`.
 
     Attributes:
@@ -87,6 +88,7 @@ class Loader:
         max_broken_shards: int = 1,
         channels: int = 3,
         weighted: bool = False,
+        canonical: float = 0.0,
         extra: Callable[[list[int]], Any] | None = None,
     ) -> None:
         if channels not in (3, 4):
@@ -115,11 +117,11 @@ class Loader:
                     "beforehand; leave it out, or use shards on a local disk"
                 )
             _check_shares(source, world, max(1, workers))
-            view = View(run_seed, size, shorter_side, flip)
+            view = View(run_seed, size, shorter_side, flip, canonical)
             self._data = _StreamedBatches(source, view, numbers, shuffle_buffer, max_broken_shards, channels, extra)
         else:
             share = cache_bytes // max(1, workers)
-            samples = Samples(source, run_seed, size, shorter_side, flip, share, channels, weighted)
+            samples = Samples(source, run_seed, size, shorter_side, flip, share, channels, weighted, canonical)
             self._data = _IndexedBatches(samples, numbers, extra)
 
     def __iter__(self) -> Iterator[Batch]:

@@ -38,16 +38,20 @@ class View:
         size: side of the square images in pixels.
         shorter_side: to this the shorter side is scaled before a random `size` square is cut.
         flip: mirror half of the images, except where the caption says left or right.
+        canonical: share of the samples that take the record's first caption, the others any of them.
     """
 
-    def __init__(self, run_seed: int, size: int, shorter_side: int, flip: bool) -> None:
+    def __init__(self, run_seed: int, size: int, shorter_side: int, flip: bool, canonical: float = 0.0) -> None:
         self.run_seed, self.size, self.shorter_side, self.flip = run_seed, size, shorter_side, flip
+        self.canonical = canonical
 
     def choose(self, index: int, captions: Sequence[str]) -> tuple[str, tuple[float, float], bool]:
         """Caption, place of the crop, and whether to mirror, of the sample with this number."""
         rng = sample_rng(self.run_seed, index, Stream.VIEW)
         caption = captions[int(rng.integers(len(captions)))]
         where, mirror = (float(rng.random()), float(rng.random())), bool(rng.random() < 0.5)
+        if self.canonical and rng.random() < self.canonical:
+            caption = captions[0]
         return caption, where, self.flip and mirror and not _SIDED.search(caption)
 
     def cut(self, image: Image.Image, where: tuple[float, float]) -> NDArray[np.uint8]:
@@ -127,7 +131,7 @@ class Samples(Dataset[Sample]):
 
     Args:
         source: the captioned images.
-        run_seed, size, shorter_side, flip: see `View`.
+        run_seed, size, shorter_side, flip, canonical: see `View`.
         cache_bytes: keep decoded images in memory up to this many bytes; used for images that need no resizing.
         channels: 3 for RGB, 4 for RGBA.
         weighted: draw records as often as their weights say; else each once in an epoch.
@@ -146,11 +150,12 @@ class Samples(Dataset[Sample]):
         cache_bytes: int = 0,
         channels: int = 3,
         weighted: bool = False,
+        canonical: float = 0.0,
     ) -> None:
         self.source, self.channels = source, channels
         weights = source.weights() if weighted else None
         self._weights = None if weights is None or np.ptp(weights) == 0 else weights
-        self.view = View(run_seed, size, shorter_side, flip)
+        self.view = View(run_seed, size, shorter_side, flip, canonical)
         self._order: tuple[int, NDArray[np.int64]] | None = None
         self._cache: dict[int, tuple[NDArray[np.uint8], tuple[str, ...]]] = {}
         self._cache_places = cache_bytes // (channels * size * size)

@@ -47,6 +47,7 @@ class CheckpointInfo(BaseModel):
         averages: sums since the last log row.
         guard: what the collapse guard knows.
         lr_scale: what it has multiplied the learning rates with; version 0.1 has it as `lowered` in `guard`.
+        stage: number of the stage that it belongs to, from 0.
         text_scale: a T5's factor, where one conditions.
     """
 
@@ -61,6 +62,7 @@ class CheckpointInfo(BaseModel):
     averages: dict[str, Any] = {}
     guard: dict[str, Any] = {}
     lr_scale: float | None = Field(None, gt=0)
+    stage: int = Field(0, ge=0)
     text_scale: float | None = None
     sha256: dict[str, str] = {}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from galip._deprecated import renamed
 from galip.evaluation.metrics.registry import METRICS, numbers_of
@@ -88,6 +88,9 @@ class DataConfig(Section):
         None, description="3: RGB, transparent parts laid on white; 4: RGBA; None: what the generator makes"
     )
     weighted: bool = Field(False, description="draw records as often as the field weight in their JSON says")
+    canonical: float = Field(
+        0.0, ge=0, le=1, description="share of the samples that take their record's first caption, the canonical one"
+    )
     max_broken: float = Field(0.01, ge=0, le=1, description="share of broken records that a run puts up with")
     max_broken_shards: int = Field(1, ge=0, description="broken shards that a run puts up with")
 
@@ -101,8 +104,11 @@ class AugmentationConfig(Section):
 
 
 class LossConfig(Section):
-    """The objective's constants (paper, section 3.4)."""
+    """The objective (paper, section 3.4) and its constants."""
 
+    objective: Literal["adversarial", "reconstruct"] = Field(
+        "adversarial", description="adversarial: the paper's; reconstruct: G alone, L1 to the caption's image"
+    )
     similarity: float = Field(4.0, ge=0, description="lambda, weight of the CLIP similarity")
     penalty_k: float = Field(2.0, ge=0, description="k, weight of the gradient penalty")
     penalty_p: float = Field(6.0, gt=0, description="p, its power")
@@ -114,14 +120,22 @@ class LossConfig(Section):
         description="weight of G's energy score: L1 to the caption's real image, less L1 to another generated one",
     )
     r1: float = Field(0.0, ge=0, description="gamma of R1 on the taps: gamma/2 |g_C|^2 of real images")
+    noise: Literal["all", "open"] = Field(
+        "all", description="open: z is 0 for a caption that one image alone has, as it leaves nothing open"
+    )
 
 
 class OptimizerConfig(Section):
-    """Adam for both networks."""
+    """Adam for both networks, or Muon for the generator's matrices and kernels."""
 
     lr_generator: float = Field(1e-4, gt=0)
     lr_discriminator: float = Field(4e-4, gt=0)
     betas: tuple[float, float] = (0.0, 0.9)
+    generator: Literal["adam", "muon"] = Field(
+        "adam", description="muon: matrices and kernels by Muon at lr_muon, gains and biases by Adam at lr_generator"
+    )
+    lr_muon: float = Field(0.006, gt=0)
+    muon_momentum: float = Field(0.95, ge=0, lt=1)
 
 
 class ScheduleConfig(Section):
@@ -224,6 +238,25 @@ class EvaluationConfig(Section):
         return self
 
 
+class StageConfig(Section):
+    """A stage of a run: what holds in it otherwise than in the run, section by section.
+
+    `schedule.images` are the stage's own, and warm-up and decay are counted from its beginning.
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    generator: dict[str, Any] = {}
+    discriminator: dict[str, Any] = {}
+    data: dict[str, Any] = Field({}, description="all but the source, which is the run's")
+    augmentation: dict[str, Any] = {}
+    loss: dict[str, Any] = {}
+    optimizer: dict[str, Any] = {}
+    schedule: dict[str, Any]
+    ema: dict[str, Any] = {}
+    guard: dict[str, Any] = {}
+    performance: dict[str, Any] = {}
+
+
 class TrainConfig(Section):
     """A whole run. `name` is what the trained model will call itself."""
 
@@ -245,6 +278,37 @@ class TrainConfig(Section):
     logging: LoggingConfig = LoggingConfig()  # type: ignore[call-arg]
     performance: PerformanceConfig = PerformanceConfig()  # type: ignore[call-arg]
     evaluation: EvaluationConfig = EvaluationConfig()  # type: ignore[call-arg]
+    stages: tuple[StageConfig, ...] = Field((), description="one after the other; schedule.images is their sum")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _images_of_stages(cls, tree: Any) -> Any:
+        """A run of stages sees as many images as all of them."""
+        stages = tree.get("stages") if isinstance(tree, dict) else None
+        if not stages or not isinstance(stages, list | tuple):
+            return tree
+        schedules = [stage.get("schedule") if isinstance(stage, dict) else None for stage in stages]
+        images = [schedule.get("images") if isinstance(schedule, dict) else None for schedule in schedules]
+        counts = [count for count in images if isinstance(count, int)]
+        if len(counts) < len(stages):
+            raise ValueError("every stage needs schedule.images, how many images it sees")
+        schedule = tree.get("schedule") or {}
+        return tree | {"schedule": schedule | {"images": sum(counts)}} if isinstance(schedule, dict) else tree
+
+    @model_validator(mode="after")
+    def _stages_are_sound(self) -> TrainConfig:
+        if len({stage.name for stage in self.stages}) < len(self.stages):
+            raise ValueError("stages: two have the same name")
+        for number, stage in enumerate(self.stages):
+            if "source" in stage.data:
+                raise ValueError(f"stages.{stage.name}.data.source: all stages learn from the run's data; leave it out")
+            try:
+                stage_config(self, number)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                where = ".".join(map(str, (stage.name, *problem["loc"])))
+                raise ValueError(f"stages.{where}: {problem['msg'].removeprefix('Value error, ')}") from error
+        return self
 
     @model_validator(mode="after")
     def _second_clip_is_named(self) -> TrainConfig:
@@ -255,6 +319,23 @@ class TrainConfig(Section):
                 "name a CLIP folder or hub id"
             )
         return self
+
+
+def stage_config(config: TrainConfig, number: int) -> TrainConfig:
+    """What holds in a stage: the run's configuration with the stage's values over it.
+
+    Sizes of the networks are kept from stage to stage; everything else is the run's again where the stage is silent.
+
+    Raises:
+        ValidationError: one of the stage's values cannot be.
+    """
+    tree = config.model_dump(exclude={"stages"})
+    for earlier in config.stages[:number]:
+        tree["generator"] |= earlier.generator
+        tree["discriminator"] |= earlier.discriminator
+    for section, values in config.stages[number].model_dump(exclude={"name"}).items():
+        tree[section] = tree[section] | values
+    return TrainConfig.model_validate(tree)
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from galip.data.samples import Batch
 from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
 from galip.training.config import TrainConfig
-from galip.training.step import GANStep, MicroBatch, StepStats, StepTensors
+from galip.training.step_base import MicroBatch, StepStats, StepTensors, TrainingStep
 from galip.training.tensors import Bundle
 from galip.training.text_vectors import TextVectors
 
@@ -59,7 +59,7 @@ class CUDAGraphStep:
         step: of a run for which `check_capturable` passes; its optimisers are changed so that a graph can hold them.
     """
 
-    def __init__(self, step: GANStep) -> None:
+    def __init__(self, step: TrainingStep) -> None:
         self.step = step
         for optimizer in step.optimizers.values():
             for group in optimizer.param_groups:
@@ -68,7 +68,7 @@ class CUDAGraphStep:
         self._compute: GraphedCall[MicroBatch, StepTensors] = GraphedCall(lambda micro: step.compute([micro]))
 
     def __call__(self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0) -> StepStats:
-        """Take one step; see `GANStep.__call__`."""
+        """Take one step; see `TrainingStep.__call__`."""
         self.step.set_rates(lr_multiplier)
         (micro,) = self.step.micro_batches(batch, text)
         return self.step.stats(self._compute(micro))

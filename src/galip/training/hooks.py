@@ -19,11 +19,12 @@ from galip.training.checkpoint import (
     forget_beyond,
     last_sound_checkpoint,
     mark_best,
+    read_info,
 )
 from galip.training.evaluating import QuickScores, RunEvaluation, better
 from galip.training.guards import CollapseWatch, TrainingDiedError
 from galip.training.logs import Averages, RunLog
-from galip.training.step import StepStats
+from galip.training.step_base import StepStats
 from galip.utils.atomic import atomic_file
 from galip.utils.progress import Progress, no_progress
 
@@ -38,6 +39,9 @@ class Hook:
 
     def start(self, trainer: Trainer) -> None:
         """Called before the first step, with the run folder made."""
+
+    def enter_stage(self, trainer: Trainer) -> None:
+        """Called when the run enters another stage than its first."""
 
     def after_step(self, trainer: Trainer, stats: StepStats) -> bool:
         """Called after each step.
@@ -80,6 +84,11 @@ class LogHook(Hook):
         self._told: set[str] = set()
         self._begun, self._start = 0.0, 0
 
+    def enter_stage(self, trainer: Trainer) -> None:
+        """Means are of one stage, and so is the speed."""
+        self.averages = Averages()
+        self._begun, self._start = time.monotonic(), trainer.state.seen
+
     def start(self, trainer: Trainer) -> None:
         """Open the log."""
         self._begun, self._start = time.monotonic(), trainer.state.seen
@@ -106,6 +115,8 @@ class LogHook(Hook):
         seen, total = trainer.state.seen, trainer.config.schedule.images
         speed = (seen - self._start) / max(1e-9, time.monotonic() - self._begun)
         row = {"images": seen, **means, "rate": trainer.lr_multiplier, "images_per_second": speed}
+        if trainer.config.stages:
+            row["stage"] = trainer.state.stage.number
         loader = trainer.loader
         if loader.broken_count or loader.broken_shards:
             row |= {"broken_records": loader.broken_count, "broken_shards": len(loader.broken_shards)}
@@ -152,6 +163,11 @@ class CollapseHook(Hook):
     def __init__(self, watch: CollapseWatch, log: LogHook) -> None:
         self.watch, self.log = watch, log
 
+    def enter_stage(self, trainer: Trainer) -> None:
+        """Another objective has other numbers: nothing is compared with the stage before."""
+        self.watch = CollapseWatch(trainer.state.config.guard)
+        self.watch.sound_until = trainer.state.stage.start
+
     def after_step(self, trainer: Trainer, stats: StepStats) -> bool:
         """Judge the row that this step wrote, if it did."""
         if self.log.row is None:
@@ -168,6 +184,8 @@ class CollapseHook(Hook):
     def _return(self, trainer: Trainer, wrong: str) -> None:
         guard, folder, returns = self.watch.config, trainer.folder.checkpoints, self.watch.returns + 1
         target = trainer.distributed.from_main(lambda: last_sound_checkpoint(folder, self.watch.sound_until))
+        if target is not None and read_info(target).stage != trainer.state.stage.number:
+            target = None  # another stage's networks are others
         if target is None or returns > guard.max_returns:
             why = "no sound checkpoint is there" if target is None else f"it has returned {returns - 1} times already"
             raise TrainingDiedError(f"{wrong}; {why} (guard.max_returns, checkpoints.every); lower the rates")

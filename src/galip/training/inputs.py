@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sized
+from contextlib import suppress
 
 from galip.data.loader import Loader
 from galip.data.open import open_source
+from galip.data.protocol import BrokenRecordError
 from galip.distributed import Distributed
 from galip.errors import InputError
 from galip.training.config import TrainConfig
@@ -44,10 +47,11 @@ class TrainData:
         """This process's batches.
 
         Args:
-            sample_rng: gives the samples' random inputs, which the batches bring along.
+            sample_rng: of the present stage; gives the samples' random inputs, which the batches bring along.
             start: number of the first sample.
         """
-        data, distributed = self.config.data, self.distributed
+        config, distributed = sample_rng.config, self.distributed
+        data = config.data
         if data.channels not in (None, sample_rng.channels):
             raise InputError(
                 f"data.channels is {data.channels}, but the generator makes images of {sample_rng.channels} channels "
@@ -55,11 +59,11 @@ class TrainData:
             )
         return Loader(
             self.source,
-            run_seed=self.config.seed,
+            run_seed=config.seed,
             size=sample_rng.size,
             shorter_side=data.shorter_side or sample_rng.size,
             flip=data.flip,
-            batch=self.config.schedule.batch // distributed.world,
+            batch=config.schedule.batch // distributed.world,
             start=start,
             rank=distributed.rank,
             world=distributed.world,
@@ -68,6 +72,7 @@ class TrainData:
             shuffle_buffer=data.shuffle_buffer,
             channels=sample_rng.channels,
             weighted=data.weighted,
+            canonical=data.canonical,
             max_broken=data.max_broken,
             max_broken_shards=data.max_broken_shards,
             extra=sample_rng,
@@ -92,15 +97,30 @@ class TrainData:
             )
         return captions
 
-    def caption_vectors(self, networks: Networks, cached: bool = True) -> CaptionVectors:
+    def caption_vectors(self, networks: Networks, config: TrainConfig, cached: bool = True) -> CaptionVectors:
         """The vectors of the data's captions.
 
         Args:
             networks: those that encode.
+            config: of the present stage.
             cached: make a table of all captions where they are few enough (`performance.text_cache`).
         """
         captions = self.source.distinct_captions(self.config.performance.text_cache) if cached else None
-        return CaptionVectors(networks, captions, self.distributed)
+        open_captions = self._open_captions() if config.loss.noise == "open" else None
+        return CaptionVectors(networks, captions, self.distributed, open_captions)
+
+    def _open_captions(self) -> set[str]:
+        """The captions that several records have, so that they leave something to the noise."""
+        if not isinstance(self.source, Sized):
+            raise InputError(
+                f"loss.noise is open, but the records of {self.config.data.source} are streamed, and which captions "
+                "several of them share is not known beforehand; use shards on a local disk"
+            )
+        counts: Counter[str] = Counter()
+        for number in range(len(self.source)):
+            with suppress(BrokenRecordError):
+                counts.update(set(self.source.captions_at(number)))
+        return {caption for caption, count in counts.items() if count > 1}
 
     def tell_skipped(self) -> None:
         """Say what of the data is left out, if anything is."""

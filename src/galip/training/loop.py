@@ -19,7 +19,8 @@ import torch
 from galip.data.loader import Loader
 from galip.errors import GalipError
 from galip.torch_backend.loading import no_progress_bars
-from galip.training.checkpoint import STATE, forget_beyond, list_checkpoints
+from galip.training.checkpoint import STATE, forget_beyond, list_checkpoints, read_info
+from galip.training.config import TrainConfig
 from galip.training.config_file import parse_config
 from galip.training.export import export_model
 from galip.training.guards import NotFiniteError, TrainingDiedError
@@ -27,6 +28,7 @@ from galip.training.hooks import Hook
 from galip.training.inputs import TrainData
 from galip.training.run_folder import RunFolder
 from galip.training.signals import stop_on_signals
+from galip.training.stages import Stage, stages_of
 from galip.training.state import TrainState
 from galip.training.text_vectors import CaptionVectors
 
@@ -37,6 +39,7 @@ class Trainer:
     """Trains a state on data, with hooks after each step. `galip.training.run.open_run` makes one of a configuration.
 
     Args:
+        config: the run.
         state: networks, optimisers and progress.
         data: what is learnt from.
         hooks: what is done beside the steps, in order.
@@ -49,9 +52,11 @@ class Trainer:
         saved_at: images seen at the latest checkpoint; None: this run has none.
     """
 
-    def __init__(self, state: TrainState, data: TrainData, hooks: Sequence[Hook], folder: RunFolder) -> None:
+    def __init__(
+        self, config: TrainConfig, state: TrainState, data: TrainData, hooks: Sequence[Hook], folder: RunFolder
+    ) -> None:
         self.state, self.data, self.hooks, self.folder = state, data, list(hooks), folder
-        self.config, self.distributed = state.config, state.distributed
+        self.config, self.stages, self.distributed = config, stages_of(config), state.distributed
         self.differences: list[str] = []
         self.loader: Loader
         self.lr_multiplier = 1.0
@@ -73,13 +78,15 @@ class Trainer:
         with ExitStack() as stack:
             self._own_folder(stack)
             self.data.tell_skipped()
-            vectors = self.data.caption_vectors(self.state.networks)
+            vectors = self._caption_vectors()
             stop = stack.enter_context(stop_on_signals())
             for hook in self.hooks:
                 stack.callback(hook.close)
                 hook.start(self)
             while not self._train_on(stop, vectors):
-                pass  # it returned to an earlier checkpoint; the samples start there again
+                if self.state.seen >= self.state.stage.end:
+                    self._begin_stage(self.stages[self.state.stage.number + 1])
+                    vectors = self._caption_vectors()
             for hook in self.hooks:
                 hook.finish(self)
             if self.state.seen < self.config.schedule.images:
@@ -102,13 +109,31 @@ class Trainer:
         for path in forget_beyond(self.folder.checkpoints, self.state.seen):
             self.tell(f"removed {path.name}, which lies beyond the checkpoint that this run goes on from")
 
+    def _caption_vectors(self) -> CaptionVectors:
+        return self.data.caption_vectors(self.state.networks, self.state.config)
+
+    def _begin_stage(self, stage: Stage) -> None:
+        """Go on with the next stage, and leave a checkpoint of its first moment in the place of the last one's."""
+        self.tell(f"stage {stage.name}: {stage.end - stage.start:,} images, {stage.config.loss.objective}")
+        self.state = self.state.next_stage(stage)
+        for hook in self.hooks:
+            hook.enter_stage(self)
+        self.save()
+
     def _train_on(self, stop: threading.Event, vectors: CaptionVectors) -> bool:
-        """Train from the present place; True when the run is over, False after a return to a checkpoint."""
-        state = self.state
+        """Train from the present place.
+
+        Returns:
+            Whether the run is over; if not, its samples start anew: after a return to a checkpoint they start there,
+            at the end of a stage with the next one.
+        """
+        state, last = self.state, self.state.stage.number + 1 == len(self.stages)
         self.loader = self.data.loader(state.step.sample_rng, state.seen)
         for batch in self.loader:
-            if state.seen >= self.config.schedule.images or self._anyone(stop.is_set()):
+            if self._anyone(stop.is_set()):
                 return True
+            if state.seen >= state.stage.end:
+                return last
             self._seen_before, self.lr_multiplier = state.seen, state.lr_multiplier()
             try:
                 stats = state.advance(batch, vectors(batch.captions))
@@ -149,7 +174,7 @@ class Trainer:
         if not self.state.step.weights_are_finite():
             raise self._died("weights became infinite or not a number")
         about = {name: value for hook in self.hooks for name, value in hook.saved().items()}
-        checkpoint = self.state.save(self.folder.checkpoints, data=self.data.source.digest, **about)
+        checkpoint = self.state.save(self.folder.checkpoints, self.config, data=self.data.source.digest, **about)
         self.saved_at = self.state.seen
         self.distributed.wait()
         return checkpoint
@@ -160,6 +185,10 @@ class Trainer:
         Raises:
             GalipError: it is damaged, or of other networks.
         """
+        for stage in self.stages[self.state.stage.number + 1 : read_info(checkpoint).stage + 1]:
+            self.state = self.state.next_stage(stage)
+            for hook in self.hooks:
+                hook.enter_stage(self)
         info = self.state.load(checkpoint)
         try:
             for hook in self.hooks:

@@ -50,8 +50,8 @@ class GeneratorTerms(Bundle):
     """L_G and its parts, scalars by the names of the log; None: the objective does not have it."""
 
     loss_g: Tensor
-    adversarial: Tensor
-    similarity: Tensor
+    adversarial: Tensor | None = None
+    similarity: Tensor | None = None
     similarity_second: Tensor | None = None
     paired: Tensor | None = None
     spread: Tensor | None = None
@@ -164,6 +164,17 @@ def generator_loss(
         paired, spread = energy_distances(fake.images, *paired_with)
         loss = loss + options.paired * (paired - spread)
     return GeneratorTerms(loss, adversarial, cosine, second, paired, spread)
+
+
+def reconstruction_loss(fake: Tensor, real: Tensor) -> GeneratorTerms:
+    """L_G of the stage before anything adversarial: the distance to the caption's image.
+
+    Args:
+        fake: generated images [B, 3, S, S].
+        real: the real images of the same captions.
+    """
+    distance = pyramid_l1(fake, real)
+    return GeneratorTerms(distance, paired=distance)
 
 
 # ---- the hinge

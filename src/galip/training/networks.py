@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,24 +94,46 @@ def build_networks(config: TrainConfig) -> Networks:
         generator = _load(MateGenerator, model.start_from, "generator", config.generator)
         discriminator = _load(MateDiscriminator, model.start_from, "discriminator", config.discriminator)
     else:
-        generator = _build(MateGenerator, "generator", config.generator)
-        discriminator = _build(MateDiscriminator, "discriminator", config.discriminator)
+        generator = _build(MateGenerator, "generator", config.generator.given())
+        discriminator = _build(MateDiscriminator, "discriminator", config.discriminator.given())
     vision = FrozenCLIPVision(vision_model, generator.config.clip_input)
     scale = model.text_scale or _recorded_scale(model.text)
     t5 = T5SentenceEncoder(*load_t5(model.text), scale or 1.0) if model.text else None
     networks = Networks(tokenizer, text_encoder.requires_grad_(False).eval(), vision, generator, discriminator, t5)
     networks.t5_scale_known = scale is not None
     _check_fit(networks, model, clip)
-    for name, parameter in discriminator.named_parameters():
-        # The released network's dead weights: kept for its files, never used, and gradient averaging waits for none.
-        if ".dead_shortcut." in name:
-            parameter.requires_grad_(False)
+    _freeze_dead_weights(discriminator)
     if model.second_clip:
         second_tokenizer, second_text, second_vision = load_clip(model.second_clip)
         networks.second = SecondCLIP(
             CLIPSentenceEncoder(second_tokenizer, second_text), FrozenCLIPVision(second_vision, "standard")
         )
     return networks
+
+
+def build_parts(before: Networks, config: TrainConfig) -> Networks:
+    """Fresh G and D beside the frozen networks of `before`; sizes that the configuration leaves open are those there.
+
+    Raises:
+        InputError: sizes contradict each other or the CLIP's.
+    """
+    sizes = {
+        name: {key: value for key, value in getattr(before, name).config.items() if not key.startswith("_")}
+        for name in ("generator", "discriminator")
+    }
+    generator = _build(MateGenerator, "generator", sizes["generator"] | config.generator.given())
+    discriminator = _build(MateDiscriminator, "discriminator", sizes["discriminator"] | config.discriminator.given())
+    after = replace(before, generator=generator, discriminator=discriminator)
+    _check_fit(after, config.model, config.model.clip or config.model.start_from)
+    _freeze_dead_weights(discriminator)
+    return after
+
+
+def _freeze_dead_weights(discriminator: MateDiscriminator) -> None:
+    """The released network's dead weights: kept for its files, never used, and gradient averaging waits for none."""
+    for name, parameter in discriminator.named_parameters():
+        if ".dead_shortcut." in name:
+            parameter.requires_grad_(False)
 
 
 def _recorded_scale(text: str) -> float | None:
@@ -123,9 +145,9 @@ def _recorded_scale(text: str) -> float | None:
     return float(recorded) if recorded else None
 
 
-def _build(kind: Any, section: str, arguments: Section) -> Any:
+def _build(kind: Any, section: str, arguments: dict[str, Any]) -> Any:
     try:
-        return kind(**arguments.given())
+        return kind(**arguments)
     except (TypeError, ValueError) as error:
         raise InputError(f"{section}: {error}") from error
 

@@ -69,7 +69,8 @@ def plan(trainer: Trainer) -> Plan:
     Args:
         trainer: as it is before `fit`.
     """
-    state, config, device = trainer.state, trainer.config, trainer.distributed.device
+    state, device = trainer.state, trainer.distributed.device
+    config, stage = state.config, state.stage
     networks = state.networks
     trained: dict[str, nn.Module] = {"generator": networks.generator, "discriminator": networks.discriminator}
     frozen: dict[str, nn.Module] = {"CLIP-ViT": networks.vision.model, "text encoder": networks.text_encoder}
@@ -83,7 +84,7 @@ def plan(trainer: Trainer) -> Plan:
     held = 4 * sum(counts.values()) + counts["generator"] + sum(frozen_counts.values())
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    vectors, times = trainer.data.caption_vectors(networks, cached=False), []
+    vectors, times = trainer.data.caption_vectors(networks, state.config, cached=False), []
     first = WARMUP_STEPS + 1 if config.performance.cuda_graph else 1  # steps that are slower than the rest of the run
     for batch in islice(trainer.data.loader(state.step.sample_rng, state.seen), first + _MEASURED_STEPS - 1):
         begun = time.perf_counter()
@@ -93,12 +94,12 @@ def plan(trainer: Trainer) -> Plan:
     return Plan(
         trained=counts,
         frozen=frozen_counts,
-        images=config.schedule.images,
+        images=stage.end,
         batch=config.schedule.batch,
         micro_batch=min(config.performance.micro_batch or state.per_rank_batch, state.per_rank_batch),
         processes=state.distributed.world,
         device=str(device),
-        steps=max(0, -(-(config.schedule.images - state.seen) // config.schedule.batch)),
+        steps=max(0, -(-(stage.end - state.seen) // config.schedule.batch)),
         state_gib=4 * held / _GIB,
         peak_gib=_peak_bytes(device) / _GIB,
         seconds_per_step=sum(later) / len(later),

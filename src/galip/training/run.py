@@ -41,7 +41,7 @@ def open_run(config: TrainConfig, out: Path, resume: str | None = None, progress
     data = TrainData(config, distributed)
     state = build_state(config, distributed, data.captions)
 
-    hooks: list[Hook] = [log, CollapseHook(CollapseWatch(config.guard), log)]
+    hooks: list[Hook] = [log, CollapseHook(CollapseWatch(state.config.guard), log)]
     hooks.append(GridHook(config.logging.grid_captions or data.captions(_GRID_CAPTIONS)))
     evaluation: EvaluationHook | None = None
     if (options := config.evaluation).every:
@@ -53,8 +53,8 @@ def open_run(config: TrainConfig, out: Path, resume: str | None = None, progress
         hooks.append(evaluation)
     hooks.append(CheckpointHook(evaluation))
 
-    trainer = Trainer(state, data, hooks, folder)
+    trainer = Trainer(config, state, data, hooks, folder)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    data.loader(state.step.sample_rng, state.seen)  # what is wrong with the data shows now
+    data.loader(trainer.state.step.sample_rng, trainer.state.seen)  # what is wrong with the data shows now
     return trainer

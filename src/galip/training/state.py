@@ -22,30 +22,36 @@ from galip.training.ema import frozen_copy, update_ema
 from galip.training.guards import check_finite
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks, build_networks
+from galip.training.reconstruction import ReconstructionStep
 from galip.training.schedule import lr_multiplier
-from galip.training.step import GANStep, StepStats, TakesSteps, prepare_models
+from galip.training.stages import Stage, grow, next_networks, stages_of
+from galip.training.step import GANStep
+from galip.training.step_base import StepStats, TakesSteps, TrainingStep, prepare_models
 from galip.training.text_vectors import TextVectors
 
 _SCALE_CAPTIONS = 2048
 
 
 class TrainState:
-    """Networks, optimisers and progress of a run; reads no data and writes nothing.
+    """Networks, optimisers and progress of a run in one of its stages; reads no data and writes nothing.
 
     Args:
-        config: the run.
+        stage: the stage.
         networks: as `build_networks` makes them; they are moved to the run's device.
         distributed: the processes of the run.
 
     Attributes:
+        config: what holds in the stage.
         average: the averaged generator.
         step: the optimisers, and what they do with a batch.
         seen: images seen.
         lr_scale: what the collapse guard has multiplied the learning rates with.
     """
 
-    def __init__(self, config: TrainConfig, networks: Networks, distributed: Distributed) -> None:
-        self.config, self.networks, self.distributed = config, networks, distributed
+    def __init__(self, stage: Stage, networks: Networks, distributed: Distributed) -> None:
+        self.stage, self.config = stage, stage.config
+        self.networks, self.distributed = networks, distributed
+        config = stage.config
         if config.performance.cuda_graph:
             check_capturable(config, distributed)
         self.per_rank_batch = per_rank_batch_size(
@@ -54,10 +60,24 @@ class TrainState:
         prepare_models(networks, distributed.device, config.performance.channels_last)
         networks.vision.checkpointing = config.performance.checkpoint_vit
         self.average = frozen_copy(networks.generator)
-        self.step = GANStep(networks, config, distributed)
+        make = ReconstructionStep if config.loss.objective == "reconstruct" else GANStep
+        self.step: TrainingStep = make(networks, config, distributed)
         self.take_step = self._stepper()
         self.seen = 0
         self.lr_scale = 1.0
+
+    def next_stage(self, stage: Stage) -> TrainState:
+        """The state at the beginning of the next stage: weights and average go on, optimisers begin anew.
+
+        Raises:
+            InputError: the networks of the two stages have nothing in common.
+        """
+        networks = next_networks(self.networks, stage.config)
+        networks.to_device(self.distributed.device)
+        after = TrainState(stage, networks, self.distributed)
+        grow(self.average, after.average)
+        after.seen = self.seen
+        return after
 
     def _stepper(self) -> TakesSteps:
         return CUDAGraphStep(self.step) if self.config.performance.cuda_graph else self.step
@@ -66,7 +86,7 @@ class TrainState:
 
     def lr_multiplier(self) -> float:
         """What the configuration's learning rates are multiplied with in the next step."""
-        return self.lr_scale * lr_multiplier(self.config.schedule, self.seen)
+        return self.lr_scale * lr_multiplier(self.config.schedule, self.seen - self.stage.start)
 
     def advance(self, batch: Batch, text: TextVectors) -> StepStats:
         """Take a step with the run's learning rates, and let the average follow.
@@ -87,11 +107,12 @@ class TrainState:
 
     # ---- checkpoints
 
-    def save(self, folder: Path, **about: Any) -> Path | None:
+    def save(self, folder: Path, config: TrainConfig, **about: Any) -> Path | None:
         """Write a checkpoint of this moment into `folder`; the main process does.
 
         Args:
             folder: the run's checkpoint folder.
+            config: of the whole run.
             about: further fields of `CheckpointInfo`.
 
         Returns:
@@ -103,12 +124,13 @@ class TrainState:
         info = CheckpointInfo(
             images=self.seen,
             version=galip.__version__,
-            config=self.config.model_dump(mode="json"),
+            config=config.model_dump(mode="json"),
+            stage=self.stage.number,
             lr_scale=self.lr_scale,
             text_scale=None if self.networks.t5 is None else self.networks.t5.scale,
             **about,
         )
-        keep = Keep(self.config.checkpoints.keep, self.config.checkpoints.keep_every)
+        keep = Keep(config.checkpoints.keep, config.checkpoints.keep_every)
         return save_checkpoint(folder, info, self._saved_networks(), states, keep)
 
     def load(self, checkpoint: Path) -> CheckpointInfo:
@@ -135,7 +157,7 @@ class TrainState:
 def build_state(
     config: TrainConfig, distributed: Distributed | None = None, captions: Callable[[int], list[str]] | None = None
 ) -> TrainState:
-    """The state that a run begins with.
+    """The state that a run begins with, in its first stage.
 
     Args:
         config: the run.
@@ -151,9 +173,10 @@ def build_state(
     if distributed.device.type == "cpu":
         keep_freed_memory()
     with no_progress_bars():
-        networks = build_networks(config)
+        first = stages_of(config)[0]
+        networks = build_networks(first.config)
         networks.to_device(distributed.device)
-        state = TrainState(config, networks, distributed)
+        state = TrainState(first, networks, distributed)
     if networks.t5 is not None and not networks.t5_scale_known and captions is not None:
         networks.t5.scale = measure_scale(networks.t5, captions(_SCALE_CAPTIONS))
     return state

@@ -1,21 +1,19 @@
-"""One training step: D learns from real, generated and mismatched pairs, then G from the same generated images.
+"""One adversarial step: D learns from real, generated and mismatched pairs, then G from the same generated images.
 
-The batch of a step is spread over processes (rank r holds samples r, r + W, ...) and over micro-batches. Which captions
-are mismatched, and with that every loss term, depends on the batch alone, not on how it is spread.
+Which captions are mismatched, and with that every loss term, depends on the batch alone, not on how it is spread over
+processes and micro-batches.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from galip.data.samples import Batch
 from galip.distributed import Distributed
 from galip.models.discriminator import MateDiscriminator
 from galip.training import losses
@@ -24,85 +22,8 @@ from galip.training.batches import caption_ids
 from galip.training.config import LossConfig, TrainConfig
 from galip.training.losses import DiscriminatorTerms, FakeImages, GeneratorTerms
 from galip.training.networks import Networks
-from galip.training.precision import DTYPES, Precision
-from galip.training.rng import RandomInputs, SampleRNG
-from galip.training.tensors import Bundle
-from galip.training.text_vectors import TextVectors
-
-
-@dataclass(frozen=True)
-class MicroBatch(Bundle):
-    """What one process holds at once: b samples, all on the device.
-
-    Attributes:
-        images: real images, uint8 [b, C, S, S], RGB or RGBA as the generator's.
-        text: vectors of their captions.
-        e_mis: sentence vectors of other captions [b, cond_dim]; None where the whole batch has one caption.
-        random: noise, augmentation, background.
-    """
-
-    images: Tensor
-    text: TextVectors
-    e_mis: Tensor | None
-    random: RandomInputs
-
-
-@dataclass(frozen=True)
-class StepTensors(Bundle):
-    """The numbers of a step while they are on the device.
-
-    Attributes:
-        names: of the terms.
-        terms: [len(names)], means over this process's samples.
-        mean_vector: mean of the generated images' normalised CLIP vectors, [embed_dim].
-    """
-
-    names: tuple[str, ...]
-    terms: Tensor
-    mean_vector: Tensor
-
-
-@dataclass(frozen=True)
-class StepStats:
-    """The numbers of a step: means over the whole batch, equal on every process.
-
-    Attributes:
-        loss_d, d_real, d_fake, d_mismatch, penalty, r1: L_D and its parts.
-        loss_g, adversarial, similarity, similarity_second, paired, spread: L_G and its parts.
-        score_real, score_fake, score_mismatch: D's mean logits.
-        diversity: mean pairwise cosine distance of the generated images in CLIP space.
-
-    What the run's objective does not have is None.
-    """
-
-    diversity: float | None = None
-    loss_d: float | None = None
-    d_real: float | None = None
-    d_fake: float | None = None
-    d_mismatch: float | None = None
-    penalty: float | None = None
-    r1: float | None = None
-    score_real: float | None = None
-    score_fake: float | None = None
-    score_mismatch: float | None = None
-    loss_g: float | None = None
-    adversarial: float | None = None
-    similarity: float | None = None
-    similarity_second: float | None = None
-    paired: float | None = None
-    spread: float | None = None
-
-    def numbers(self) -> dict[str, float]:
-        """Those that the objective has, by name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
-
-
-class TakesSteps(Protocol):
-    """A step, or what it is wrapped in."""
-
-    def __call__(self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0) -> StepStats:
-        """Take one step; see `GANStep.__call__`."""
+from galip.training.precision import Precision
+from galip.training.step_base import MicroBatch, StepTensors, TrainingStep
 
 
 class DiscriminatorLoss(nn.Module):
@@ -118,109 +39,28 @@ class DiscriminatorLoss(nn.Module):
         return losses.discriminator_loss(self.discriminator, real, fake, e, e_mis, self.options, self.precision)
 
 
-def prepare_models(networks: Networks, device: torch.device, channels_last: bool | None = None) -> None:
-    """Move what a step differentiates to the device, in the layout and the form of the generator that are fast there.
-
-    Args:
-        networks: the run's networks, changed in place.
-        device: where the run computes.
-        channels_last: see `PerformanceConfig.channels_last`.
-    """
-    wanted = device.type == "cuda" if channels_last is None else channels_last
-    layout = torch.channels_last if wanted else torch.contiguous_format
-    for network in (networks.vision, networks.generator, networks.discriminator):
-        network.to(device).to(memory_format=layout)
-    networks.generator.fold()
-
-
-class GANStep:
-    """The optimisers and loss scalers of a run, and what they do with a batch.
+class GANStep(TrainingStep):
+    """The paper's objective: a step of D, then one of G.
 
     Args:
         networks: on their device already, see `prepare_models`.
         config: the run.
         distributed: this process among the others.
-
-    Attributes:
-        optimizers, scalers: by network, "generator" and "discriminator".
-        sample_rng: the random inputs of samples, for batches that do not bring them along.
     """
 
     def __init__(self, networks: Networks, config: TrainConfig, distributed: Distributed) -> None:
-        self.networks, self.config, self.distributed = networks, config, distributed
-        self.device = distributed.device
-        self.precision = Precision(self.device.type, DTYPES[config.performance.precision])
-        g = networks.generator
-        self.sample_rng = SampleRNG(config, g.z_dim, g.image_size, g.image_channels)
+        trained: dict[str, list[nn.Module]] = {"generator": [networks.generator]}
+        trained["discriminator"] = [networks.discriminator]
+        super().__init__(networks, config, distributed, trained)
         vision = networks.vision
         self._taps_and_embed: Any = vision.taps_and_embed
         self._taps: Any = vision.taps
         if config.performance.compile:
             # Mate-D stays as it is: its gradient penalty is differentiated twice, which compiled graphs cannot do.
-            networks.generator.compile()
             self._taps_and_embed, self._taps = torch.compile(vision.taps_and_embed), torch.compile(vision.taps)
-        self._generator = distributed.wrap(networks.generator)
         self._discriminator_loss = distributed.wrap(
             DiscriminatorLoss(networks.discriminator, config.loss, self.precision)
         )
-        self._parameters = {
-            name: [p for p in getattr(networks, name).parameters() if p.requires_grad]
-            for name in ("generator", "discriminator")
-        }
-        options = config.optimizer
-        self._rates = {"generator": options.lr_generator, "discriminator": options.lr_discriminator}
-        self.optimizers = {
-            name: torch.optim.Adam(parameters, self._rates[name], options.betas, fused=True)
-            for name, parameters in self._parameters.items()
-        }
-        scaled = config.performance.precision == "fp16"
-        self.scalers = {name: torch.amp.GradScaler(self.device.type, enabled=scaled) for name in self.optimizers}
-
-    def __call__(self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0) -> StepStats:
-        """Take one step of both networks.
-
-        Args:
-            batch: this process's samples of the step.
-            text: vectors of their captions, on the device.
-            lr_multiplier: what both learning rates are multiplied with.
-        """
-        self.set_rates(lr_multiplier)
-        return self.stats(self.compute(self.micro_batches(batch, text)))
-
-    def set_rates(self, multiplier: float) -> None:
-        """Set both learning rates to the configuration's times `multiplier`."""
-        for name, optimizer in self.optimizers.items():
-            for group in optimizer.param_groups:
-                if isinstance(group["lr"], Tensor):  # read by work that was enqueued before
-                    group["lr"].fill_(self._rates[name] * multiplier)
-                else:
-                    group["lr"] = self._rates[name] * multiplier
-
-    def micro_batches(self, batch: Batch, text: TextVectors) -> list[MicroBatch]:
-        """What this process takes one after the other."""
-        size = len(batch.captions)
-        e_mis = self._mismatched(batch.captions, text.e)
-        random = self.sample_rng(batch.indices) if batch.extra is None else batch.extra
-        at_once = self.config.performance.micro_batch or size
-        parts = [slice(start, start + at_once) for start in range(0, size, at_once)]
-        return [
-            MicroBatch(
-                batch.images[part].to(self.device),
-                text[part],
-                None if e_mis is None else e_mis[part],
-                random[part].to(self.device),
-            )
-            for part in parts
-        ]
-
-    def stats(self, found: StepTensors) -> StepStats:
-        """The numbers of the whole batch: one message between processes, one wait for the device."""
-        values = self.distributed.mean(torch.cat([found.terms, found.mean_vector])).tolist()
-        terms = dict(zip(found.names, values, strict=False))
-        count, center = self.config.schedule.batch, values[len(found.names) :]
-        return StepStats(diversity=(1 - sum(value**2 for value in center)) * count / (count - 1), **terms)
-
-    # ---- the work of a step, all of it on the device
 
     def compute(self, micros: Sequence[MicroBatch]) -> StepTensors:
         """All the work of a step: weights and optimiser states change in place."""
@@ -243,9 +83,7 @@ class GANStep:
             terms[number] |= self.g_backward(micro, shown, parts, more).named()
             vectors.append(F.normalize(shown.vectors.detach().float(), dim=1).mean(0))
         self.optimizer_step("generator")
-        names = tuple(terms[0])
-        table = torch.stack([torch.stack([row[name].float() for name in names]) for row in terms]).mean(0)
-        return StepTensors(names, table, torch.stack(vectors).mean(0).float())
+        return self.collect(terms, vectors)
 
     def g_forward(self, micro: MicroBatch, more_to_come: bool = False) -> FakeImages:
         """Generate the images of a micro-batch, and look at them through CLIP.
@@ -255,7 +93,7 @@ class GANStep:
             more_to_come: another micro-batch of the step follows, with which gradients are averaged.
         """
         with self.distributed.without_sync(self._generator, more_to_come), self.precision.mixed():
-            images = self._generator(micro.random.z, micro.text.e, self.networks.vision)
+            images = self._generator(self.noise(micro, micro.random.z), micro.text.e, self.networks.vision)
             images = lay_on(images, micro.random.background)
             augmented = micro.random.augment_fake(images)
             taps, vectors = self.clip_features(augmented)
@@ -275,15 +113,13 @@ class GANStep:
             )
         return taps
 
-    def real_images(self, micro: MicroBatch) -> Tensor:
-        """The real images, [b, 3, S, S] in [-1, 1], on the same background as the generated ones."""
-        return lay_on(micro.images.to(torch.float32).div_(127.5).sub_(1), micro.random.background)
-
     @torch.no_grad()
     def other_images(self, micro: MicroBatch) -> Tensor:
         """The images that other noise gives, [b, 3, S, S]."""
+        assert micro.random.other_z is not None
+        z = self.noise(micro, micro.random.other_z)
         with self.precision.mixed():
-            images: Tensor = self.networks.generator(micro.random.other_z, micro.text.e, self.networks.vision)
+            images: Tensor = self.networks.generator(z, micro.text.e, self.networks.vision)
         return lay_on(images, micro.random.background)
 
     def d_loss(self, micro: MicroBatch, real_taps: list[Tensor], fake_taps: list[Tensor]) -> DiscriminatorTerms:
@@ -324,18 +160,7 @@ class GANStep:
                 self.backward("generator", terms.loss_g / parts)
         return terms.detach()
 
-    def backward(self, name: str, loss: Tensor) -> None:
-        """Add the gradients of `loss` to those of one network."""
-        torch.autograd.backward(self.scalers[name].scale(loss), inputs=self._parameters[name])
-
-    def optimizer_step(self, name: str) -> None:
-        """Let the optimiser use the gradients of one network, and forget them."""
-        optimizer, scaler = self.optimizers[name], self.scalers[name]
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-
-    def _mismatched(self, captions: list[str], e: Tensor) -> Tensor | None:
+    def mismatched(self, captions: list[str], e: Tensor) -> Tensor | None:
         """The sentence vectors that this process's images are mismatched with, chosen in the whole batch."""
         ids = self.distributed.gather_rows(caption_ids(captions).to(self.device)).tolist()
         if len(set(ids)) == 1:
@@ -343,34 +168,6 @@ class GANStep:
         vectors = self.distributed.gather_rows(e)
         rows = losses.mismatched(ids)[self.distributed.rank :: self.distributed.world]
         return vectors[rows]
-
-    # ---- what a checkpoint keeps
-
-    def weights_are_finite(self) -> bool:
-        """Whether every weight of G and D is: a loss shows a broken weight only in the next step."""
-        norms = torch._foreach_norm([p.detach() for parameters in self._parameters.values() for p in parameters])
-        return bool(torch.stack(norms).isfinite().all())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Optimisers and loss scalers, for `load_state_dict`."""
-        return {
-            "optimizers": {name: _plain_rates(optimizer.state_dict()) for name, optimizer in self.optimizers.items()},
-            "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned. Learning rates and betas remain the configuration's."""
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-            for group in optimizer.param_groups:
-                group["betas"] = self.config.optimizer.betas
-            self.scalers[name].load_state_dict(state["scalers"][name])
-
-
-def _plain_rates(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's state that one which is not captured in a CUDA graph can load as well."""
-    groups = [group | {"lr": float(group["lr"]), "capturable": False} for group in state["param_groups"]]
-    return state | {"param_groups": groups}
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,11 +28,13 @@ class TextVectors(Bundle):
         e: [B, cond_dim], what conditions G and D.
         clip: [B, embed_dim], CLIP's vectors, towards which the similarity loss pulls; `e` itself without a T5.
         second_clip: the same in the second CLIP, where there is one.
+        open: [B, 1], 1 where a caption leaves something to the noise, else 0; None: all do.
     """
 
     e: Tensor
     clip: Tensor
     second_clip: Tensor | None = None
+    open: Tensor | None = None
 
 
 class VectorTable:
@@ -102,10 +104,17 @@ class CaptionVectors:
         networks: the run's networks.
         captions: as for `VectorTable`.
         distributed: the processes of the run.
+        open_captions: those that leave something to the noise; None: all do.
     """
 
-    def __init__(self, networks: Networks, captions: Sequence[str] | None, distributed: Distributed) -> None:
-        self.device = distributed.device
+    def __init__(
+        self,
+        networks: Networks,
+        captions: Sequence[str] | None,
+        distributed: Distributed,
+        open_captions: Container[str] | None = None,
+    ) -> None:
+        self.device, self._open = distributed.device, open_captions
         self._e = VectorTable(networks.sentence_encoder, captions, distributed)
         self._clip = None if networks.t5 is None else VectorTable(networks.clip_encoder, captions, distributed)
         second = networks.second
@@ -116,4 +125,7 @@ class CaptionVectors:
         e = self._e(captions, self.device)
         clip = e if self._clip is None else self._clip(captions, self.device)
         second = None if self._second is None else self._second(captions, self.device)
-        return TextVectors(e, clip, second)
+        if self._open is None:
+            return TextVectors(e, clip, second)
+        leave_open = torch.tensor([[float(caption in self._open)] for caption in captions], device=self.device)
+        return TextVectors(e, clip, second, leave_open)
