@@ -16,14 +16,16 @@ from training import toy
 import galip
 from galip.data.folder import CaptionedFolder
 from galip.data.samples import Samples
-from galip.errors import GalipError
+from galip.errors import GalipError, InputError
 from galip.models.generator import MateGenerator
 from galip.training.checkpoint import forget_beyond, list_checkpoints, read_info
 from galip.training.config import TrainConfig
+from galip.training.export import export_checkpoint
 from galip.training.losses import pyramid_l1
 from galip.training.run import open_run
 from galip.training.stages import grow, stages_of
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 RECONSTRUCT: dict[str, Any] = {
     "name": "reconstruct",
     "schedule": {"images": 16, "batch": 8, "warmup": 8, "decay": "cosine"},
@@ -113,10 +115,19 @@ def test_a_run_is_resumed_in_any_stage_bit_for_bit(toy_data: Path, toy_clip: Pat
 
 
 def test_a_stage_may_enlarge_the_images(toy_data: Path, toy_clip: Path, tmp_path: Path) -> None:
-    trainer = open_run(staged(toy_data, toy_clip, RECONSTRUCT, GROW), tmp_path / "run")
+    config = staged(toy_data, toy_clip, RECONSTRUCT, GROW, checkpoints={"every": 8, "keep": 9})
+    trainer = open_run(config, tmp_path / "run")
     model = trainer.fit()
     assert trainer.state.networks.generator.image_size == 64
-    assert galip.load(model, engine="torch")("rain", seed=0, output_type="np").images.shape == (1, 64, 64, 3)
+    first, *_, last = list_checkpoints(tmp_path / "run" / "checkpoints")
+    exported = [export_checkpoint(one, tmp_path / one.name) for one in (first, last)]
+    for folder, side in ((model, 64), (exported[0], 32), (exported[1], 64)):
+        assert galip.load(folder, engine="torch")("rain", seed=0, output_type="np").images.shape == (1, side, side, 3)
+    ours, again = (load_file(folder / "generator" / WEIGHTS) for folder in (model, exported[1]))
+    assert all(torch.equal(ours[key], again[key]) for key in ours)
+    alone = toy.config(toy_data, toy_clip, stages=[RECONSTRUCT])
+    with pytest.raises(InputError, match="the checkpoint is of stage 2, and this configuration has 1"):
+        open_run(alone, tmp_path / "run", resume="latest")
 
 
 def test_a_grown_generator_begins_as_the_enlarged_image() -> None:

@@ -13,7 +13,8 @@ from galip.training.checkpoint import load_checkpoint
 from galip.training.config import TrainConfig
 from galip.training.config_file import parse_config
 from galip.training.ema import frozen_copy
-from galip.training.networks import Networks, build_networks
+from galip.training.networks import Networks
+from galip.training.stages import networks_of
 from galip.utils.atomic import atomic_folder, write_json, write_text
 
 _CARD = """\
@@ -96,7 +97,7 @@ def export_checkpoint(checkpoint: Path, out: Path) -> Path:
     """
     info, _ = load_checkpoint(checkpoint)
     config = parse_config(info.config, str(checkpoint))
-    networks = build_networks(config)
+    networks = networks_of(config, info.stage)
     average = frozen_copy(networks.generator)
     load_checkpoint(checkpoint, {"ema": average, "discriminator": networks.discriminator})
     if networks.t5 is not None and info.text_scale is not None:

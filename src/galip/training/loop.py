@@ -28,7 +28,7 @@ from galip.training.hooks import Hook
 from galip.training.inputs import TrainData
 from galip.training.run_folder import RunFolder
 from galip.training.signals import stop_on_signals
-from galip.training.stages import Stage, stages_of
+from galip.training.stages import Stage, check_stage, stages_of
 from galip.training.state import TrainState
 from galip.training.text_vectors import CaptionVectors
 
@@ -185,7 +185,9 @@ class Trainer:
         Raises:
             GalipError: it is damaged, or of other networks.
         """
-        for stage in self.stages[self.state.stage.number + 1 : read_info(checkpoint).stage + 1]:
+        number = read_info(checkpoint).stage
+        check_stage(self.stages, number)
+        for stage in self.stages[self.state.stage.number + 1 : number + 1]:
             self.state = self.state.next_stage(stage)
             for hook in self.hooks:
                 hook.enter_stage(self)

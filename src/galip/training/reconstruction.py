@@ -15,7 +15,7 @@ from galip.training.step_base import MicroBatch, StepTensors, TrainingStep
 
 
 class ReconstructionStep(TrainingStep):
-    """The pyramid L1 to the caption's image, and a distance in frozen features where the run asks for one.
+    """The pyramid L1 to the caption's image; see `losses.reconstruction_loss`.
 
     Args:
         networks: on their device already, see `prepare_models`.

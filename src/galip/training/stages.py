@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from galip.errors import InputError
 from galip.training.config import TrainConfig, stage_config
-from galip.training.networks import Networks, build_parts
+from galip.training.networks import Networks, build_networks, build_parts
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,33 @@ def stages_of(config: TrainConfig) -> list[Stage]:
         Stage(number, stage.name, end - one.schedule.images, end, one)
         for number, (stage, one, end) in enumerate(zip(config.stages, configs, ends, strict=True))
     ]
+
+
+def networks_of(config: TrainConfig, number: int) -> Networks:
+    """Fresh networks of the sizes that a run has in a stage.
+
+    Raises:
+        GalipError: the run has no such stage, or its CLIP cannot be loaded.
+    """
+    stages = stages_of(config)
+    check_stage(stages, number)
+    networks = build_networks(stages[0].config)
+    for stage in stages[1 : number + 1]:
+        networks = build_parts(networks, stage.config)
+    return networks
+
+
+def check_stage(stages: Sequence[Stage], number: int) -> None:
+    """Raise where a checkpoint is of a stage that a run does not have.
+
+    Raises:
+        InputError: it is; the message says how many there are.
+    """
+    if number >= len(stages):
+        raise InputError(
+            f"the checkpoint is of stage {number + 1}, and this configuration has {len(stages)}; go on with the run's "
+            "own configuration (RUN/config.yaml)"
+        )
 
 
 def next_networks(before: Networks, config: TrainConfig) -> Networks:
