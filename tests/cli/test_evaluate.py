@@ -11,7 +11,7 @@ import tiny
 import torch
 from cli.running import Ended
 from cli.running import run as run_command
-from evaluation import small
+from evaluation import random_inception, small
 
 from galip.evaluation.metrics.registry import METRICS
 from galip.evaluation.protocols import PROTOCOLS
@@ -171,6 +171,9 @@ def bad(complaint: str, *words: object, name: str) -> object:
         bad("give --out RESULT.json too", "MODEL", "USUAL", "--report", "page.html", name="report without out"),
         bad("'--engine': Value error, 'fast' is not one of", "MODEL", "USUAL", "--engine", "fast", name="engine"),
         bad("engine torch: nothing is generated", "DATA", "USUAL", "--engine", "torch", name="engine for images"),
+        bad("leave --data and --reference out", "DATA", "DATA", "--data", "DATA", name="folders and data"),
+        bad("protocol cub is of one model", "DATA", "DATA", "--protocol", "cub", name="folders and protocol"),
+        bad("cub fixes inception_resize", "MODEL", "--protocol", "cub", "--resize", "clean", name="fixed resize"),
         bad("2 models are given", "MODEL", "MODEL", "USUAL", name="two models"),
         bad("model 'nobody': there is no such folder", "nobody", "USUAL", name="model"),
         bad("'generall': did you mean general?", "MODEL", "--prompts", "generall", name="prompts"),
@@ -221,6 +224,21 @@ def test_interrupted_the_same_command_goes_on(
     ended = evaluate(capsys, *words)
     assert ended.code == 0, ended.err
     assert read_result(out).n_reference == 70 and not (tmp_path / "result.work").exists()
+
+
+def test_two_folders_of_images(evaluate: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    weights = random_inception.save(tmp_path / "inception.pth")
+    folders = [small.images(tmp_path / name, 4, seed=seed) for name, seed in (("generated", 1), ("real", 2))]
+    found = {}
+    for how in ("pytorch", "clean"):
+        out = tmp_path / f"{how}.json"
+        ended = evaluate(capsys, *folders, "--resize", how, "--weights", f"inception={weights}", "-o", out)
+        assert ended.code == 0, ended.err
+        assert "images: 4 generated images" in ended.out and "FID" in ended.out
+        found[how] = read_result(out).metrics["fid"].value
+    assert found["pytorch"] != found["clean"]
+    ended = evaluate(capsys, tmp_path / "pytorch.json", tmp_path / "clean.json", "--compare")
+    assert ended.code == 2 and "the setting inception_resize is pytorch in generated" in ended.err
 
 
 def test_help(evaluate: Command, capsys: pytest.CaptureFixture[str]) -> None:

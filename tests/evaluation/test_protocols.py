@@ -105,7 +105,7 @@ def test_names_are_taken_once_and_known(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delitem(PROTOCOLS, "birds")
 
 
-@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "custom"])
+@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name not in ("custom", "images")])
 def test_a_named_protocol_refuses_other_settings_but_not_a_choice_of_metrics(name: str) -> None:
     protocol = get_protocol(name)
     with pytest.raises(InputError, match=rf"protocol {name} fixes images: .*--protocol custom"):

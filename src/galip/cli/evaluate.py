@@ -9,15 +9,19 @@ import typer
 
 from galip.cli.options import EngineName
 from galip.errors import InputError
+from galip.evaluation.references import References
 from galip.utils.extras import require
 from galip.utils.terminal import Console, progress_bars, say
+
+Resize = Literal["tensorflow", "pytorch", "clean"]
 
 
 def evaluate(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A bundled name, a folder, a hub id; images generated earlier; with --compare, result files."
+            help="A bundled name, a folder, a hub id; images generated earlier; two folders of images, generated and "
+            "real; with --compare, result files."
         ),
     ] = None,
     protocol: Annotated[str, typer.Option(help="What is measured, and how; --list names them.")] = "custom",
@@ -34,6 +38,14 @@ def evaluate(
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="FIELD=VALUE of the protocol custom, e.g. images=5000.")
+    ] = None,
+    resize: Annotated[
+        Resize | None,
+        typer.Option(help="How images reach Inception's 299 px. [default: tensorflow; of two folders pytorch]"),
+    ] = None,
+    save_reference: Annotated[
+        Path | None,
+        typer.Option(help="Write statistics of --data here, an .npz for --reference; no model is evaluated."),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page with plots and images here, an .html.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Compare result files instead.")] = False,
@@ -54,7 +66,7 @@ def evaluate(
         Path | None, typer.Option(help="Where features of real images are kept; default: the user's cache.")
     ] = None,
 ) -> None:
-    """Evaluate a model by a named protocol, or compare results.
+    """Evaluate a model by a named protocol, or compare two folders of images, or results.
 
     Exactly the protocol's images are generated, each from its own seed, so the numbers do not depend on batch size,
     processes or hardware. Interrupted, the same command goes on. Several processes: accelerate launch -m galip
@@ -62,6 +74,13 @@ def evaluate(
     """
     if list_all:
         _list()
+        return
+    changes = _values(settings) | ({} if resize is None else {"inception_resize": resize})
+    if save_reference is not None:
+        if models or reference is not None or prompts or training or engine or out or report:
+            raise InputError("--save-reference is of real images alone: give --data and, where needed, --protocol")
+        references = References(data, weights=_pairs("--weights", weights), cache=cache)
+        _save_reference(save_reference, protocol, references, changes, _names(metrics), device)
         return
     if not models:
         raise InputError("name a model, e.g. galip evaluate emoji-64 --protocol emoji64; --list shows the protocols")
@@ -74,21 +93,19 @@ def evaluate(
             raise InputError(f"{extra[0]} makes no sense with --compare, which reads results only")
         _show([Path(name) for name in models], report)
         return
-    if len(models) > 1:
-        raise InputError(f"{len(models)} models are given; evaluate one at a time, then use --compare on the results")
     if report is not None and out is None:
         raise InputError("--report shows what lies beside a result: give --out RESULT.json too")
 
     require("galip evaluate", "eval")
     from galip.distributed import Distributed
     from galip.evaluation.protocols import get_protocol
-    from galip.evaluation.references import References
     from galip.evaluation.runner import evaluate as run
     from galip.evaluation.runner import resolved
 
+    if len(models) > 1:
+        protocol, data, reference = _two_folders(models, protocol, data, reference)
     references = References(data, reference, training, tuple(prompts or ()), _pairs("--weights", weights), cache)
-    names = [name.strip() for name in metrics.split(",") if name.strip()]
-    rules = resolved(get_protocol(protocol), references, _values(settings), names)
+    rules = resolved(get_protocol(protocol), references, changes, _names(metrics))
     distributed = Distributed(device, "--device")
     with progress_bars(shown=distributed.is_main, transient=False) as progress:
         result = run(
@@ -111,6 +128,48 @@ def evaluate(
         say(f"{out}: {result.n_generated:,} images, {result.seconds:.0f} s")
     if report is not None and out is not None:
         _report([out], report)
+
+
+def _save_reference(
+    out: Path, protocol: str, references: References, changes: dict[str, Any], metrics: list[str], device: str
+) -> None:
+    """Statistics of real images as a protocol compares them."""
+    require("galip evaluate", "eval")
+    from galip.distributed import Distributed
+    from galip.evaluation.protocols import get_protocol
+    from galip.evaluation.reference_statistics import save_reference
+
+    rules, distributed = get_protocol(protocol), Distributed(device, "--device")
+    with progress_bars(shown=distributed.is_main, transient=False) as progress:
+        made = save_reference(out, rules, references, changes, metrics, distributed=distributed, progress=progress)
+    if made is not None:
+        say(f"{out}: statistics of {made.count:,} images in the features of {made.about['features']}")
+        if protocol.startswith("released_"):
+            say(
+                "The published numbers were measured with the authors' own file; for data sets other than COCO they "
+                "say that real images were flipped and shifted to about 30,000. docs/published.md has what is known."
+            )
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _two_folders(models: list[str], protocol: str, data: str, reference: Path | None) -> tuple[str, str, Path | None]:
+    """Protocol, data and statistics where a second name stands for real images, or for a file of their statistics."""
+    from galip.evaluation.runner import is_image_set
+
+    real = Path(models[1])
+    if len(models) > 2 or not is_image_set(models[0]) or not (real.suffix == ".npz" or is_image_set(real)):
+        raise InputError(
+            f"{len(models)} models are given; evaluate one at a time, then use --compare on the results (or give two "
+            "folders of images)"
+        )
+    if data or reference is not None:
+        raise InputError(f"{models[1]} is what {models[0]} is compared with; leave --data and --reference out")
+    if protocol not in ("custom", "images"):
+        raise InputError(f"protocol {protocol} is of one model; two folders are compared by the protocol images")
+    return ("images", "", real) if real.suffix == ".npz" else ("images", models[1], None)
 
 
 def _show(paths: list[Path], report: Path | None) -> None:

@@ -28,6 +28,8 @@ def check_given(protocol: Protocol, references: References) -> None:
     if not has_bundle and not references.data and protocol.captions in ("choose", "passes"):
         split = protocol.split or "any, or --prompts alone"
         raise InputError(f"protocol {name} needs captioned images: give --data ({split})")
+    if protocol.captions == "none":
+        _check_images(protocol, references)
     if protocol.reference == "none":
         for metric in protocol.metrics:
             if METRICS[metric].family.compares:
@@ -50,6 +52,17 @@ def check_given(protocol: Protocol, references: References) -> None:
         raise InputError(
             f"--reference {references.reference}: statistics are of one network's features, but metrics of "
             f"{', '.join(sorted(protocol.compared_spaces))} are asked for; choose with --metrics"
+        )
+
+
+def _check_images(protocol: Protocol, references: References) -> None:
+    name = protocol.name
+    if protocol.reference == "all" and not references.data:
+        raise InputError(f"protocol {name} compares with real images: give their folder, galip evaluate GENERATED REAL")
+    if foreign := [metric for metric in protocol.metrics if METRICS[metric].space != "inception"]:
+        raise InputError(
+            f"metric {foreign[0]}: images without captions are compared in Inception's features (fid, kid, "
+            "prdc_inception); for others give captioned images, by protocol custom"
         )
 
 

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from galip.data.protocol import ImageSource
 from galip.evaluation.extractors.clip import CLIPExtractor
+from galip.evaluation.extractors.inception import SIDE
 from galip.evaluation.extractors.protocol import full_precision
-from galip.evaluation.images import real_images
+from galip.evaluation.image_sets import ImageSet
+from galip.evaluation.images import native_images, real_images
+from galip.evaluation.metrics.settings import InceptionResize
 from galip.evaluation.plan import PlannedSample
 from galip.evaluation.weights import digest_of, same_network
 from galip.generation.backend import compares_prompts
@@ -45,7 +47,7 @@ class Evaluated(ABC):
     size: int
     images_seen: int | None = None
     engine: str = ""
-    given: ImageSource | None = None
+    given: ImageSet | None = None
     truncation: float | None = None
     tells_its_clip: bool = True
 
@@ -142,14 +144,19 @@ class EvaluatedImages(Evaluated):
         source: the captioned images; a sample of a plan says which.
         name: as the user gave it.
         size: side in pixels to which they are brought.
+        native: instead, how each is brought to Inception's size from its own.
     """
 
-    def __init__(self, source: ImageSource, name: str, size: int) -> None:
-        self.given, self.name, self.digest, self.size = source, name, source.state[:16], size
-        self._source = source
+    def __init__(self, source: ImageSet, name: str, size: int, native: InceptionResize | None = None) -> None:
+        self.given, self.name, self.digest = source, name, source.state[:16]
+        self.size = size if native is None else SIDE
+        self._source, self._native = source, native
 
     def images(self, samples: Sequence[PlannedSample]) -> Tensor:
-        return real_images(self._source, [sample.earlier for sample in samples], self.size)
+        numbers = [sample.earlier for sample in samples]
+        if self._native is not None:
+            return native_images(self._source, numbers, self._native)
+        return real_images(self._source, numbers, self.size)
 
 
 def digest_of_model(pipe: GALIPPipeline) -> str:

@@ -21,11 +21,12 @@ from galip.evaluation.checks import check_given, check_statistics, memory_space
 from galip.evaluation.evaluated import Evaluated
 from galip.evaluation.extracted import Extracted, feature_set
 from galip.evaluation.extractors.clip import CLIPExtractor
+from galip.evaluation.extractors.for_protocol import open_for
 from galip.evaluation.extractors.judge import JudgeExtractor
 from galip.evaluation.extractors.protocol import FeatureExtractor
-from galip.evaluation.extractors.registry import open_extractor
 from galip.evaluation.features import encode_captions, extract_features
-from galip.evaluation.images import at_resolution, open_images
+from galip.evaluation.image_sets import open_captioned, open_images
+from galip.evaluation.images import at_resolution
 from galip.evaluation.measure import measure
 from galip.evaluation.memorisation import Memorisation, memorisation
 from galip.evaluation.metrics.registry import METRICS, OWN_SPACES
@@ -77,18 +78,20 @@ class Evaluation:
         self.distributed = distributed or Distributed()
         self.progress = progress or no_progress
         self.cache = references.cache or cache_folder()
-        self.source = open_images(references.data, "--data") if references.data else None
-        self.training = open_images(references.training, "--training") if references.training else None
+        open_set = open_images if protocol.captions == "none" else open_captioned
+        self.source = open_set(references.data, "--data") if references.data else None
+        self.training = open_set(references.training, "--training") if references.training else None
         check_given(protocol, references)
         self.bundle: Bundle | None = read_bundle(bundle_of(protocol.bundle)) if protocol.bundle else None
         self.suites: list[Suite] = [read_suite(name) for name in (*protocol.suites, *references.prompts)]
         listed = self.bundle.listed if self.bundle else ()
-        self.plan = make_plan(protocol, self.source, listed, self.suites)
+        # Of given images without captions there is a plan when they are known.
+        self.plan = make_plan(protocol, self.source, listed, self.suites) if protocol.captions != "none" else Plan([])
         self.statistics = read_statistics(references.reference) if references.reference else None
         if self.statistics is not None:
             check_statistics(protocol, references, self.statistics)
         self.memory_space = memory_space(
-            protocol, self.source is not None and bool(self.plan.reference), self.statistics
+            protocol, self.source is not None and protocol.reference in ("asked", "all"), self.statistics
         )
         if self.training is not None and self.memory_space is None:
             raise InputError(
@@ -104,7 +107,7 @@ class Evaluation:
             assert self.bundle is not None  # as was checked
             extractor: FeatureExtractor = JudgeExtractor(self.bundle.judge, self.bundle.texts)
         else:
-            extractor = open_extractor(space, (self.references.weights or {}).get(space))
+            extractor = open_for(self.protocol, space, (self.references.weights or {}).get(space))
         return extractor.to(self.distributed.device)
 
     def _check_statistics_fit(self, space: str) -> None:
@@ -256,11 +259,12 @@ class Evaluation:
         extract_features(images, pairs, self.distributed, self.progress, "generating")
         extracted = Extracted(stores, {space: store for space, (_, store) in text_sides.items()}, {}, {})
         if self.source is not None and plan.reference:
-            features = RealFeatures(self.source, plan.reference, resolution, self.cache)
+            features = RealFeatures(self.source, plan.reference, resolution, self.cache, self.protocol.native)
             extracted.real = features.compute(looking, self.distributed, self.progress, "real images")
         if self.training is not None:
             assert self.memory_space is not None  # as was checked
-            features = RealFeatures(self.training, range(len(self.training)), resolution, self.cache)
+            every = range(len(self.training))
+            features = RealFeatures(self.training, every, resolution, self.cache, self.protocol.native)
             space = {self.memory_space: extractors[self.memory_space]}
             extracted.training = features.compute(space, self.distributed, self.progress, "training images")
         return extracted

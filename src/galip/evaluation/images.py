@@ -10,33 +10,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from galip.data.images import as_array, resize_and_crop
-from galip.data.open import open_source
-from galip.data.protocol import ImageSource
-from galip.data.streaming import StreamedShards
-from galip.errors import GalipError, InputError
+from galip.errors import GalipError
+from galip.evaluation.extractors.inception import resized
+from galip.evaluation.image_sets import ImageSet
+from galip.evaluation.metrics.settings import InceptionResize
 from galip.generation.output import to_uint8
 
 
-def open_images(name: str, called: str) -> ImageSource:
-    """Captioned images that can be read in any order.
+def native_images(source: ImageSet, numbers: Sequence[int], how: InceptionResize) -> Tensor:
+    """Images as the tools for FID see them: each of its own size and shape, brought to Inception's.
 
     Args:
-        name: what `galip.data.open.open_source` takes.
-        called: what an error calls them.
+        source: the images.
+        numbers: which.
+        how: the way to Inception's 299 px.
+
+    Returns:
+        Floats [B, 3, 299, 299] in [0, 1].
 
     Raises:
-        InputError: they are streamed.
-        GalipError: as `open_source`.
+        BrokenRecordError: an image cannot be read.
     """
-    source = open_source(name)
-    if isinstance(source, StreamedShards):
-        raise InputError(
-            f"{called} {name}: streamed shards have no order and no number; download them, and name the folder"
-        )
-    return source
+    images = []
+    for number in numbers:
+        image, _ = source.read(number)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()  # [H, W, 3] -> [1, 3, H, W]
+        images.append(resized(pixels, how))
+    return torch.cat(images) / 255
 
 
-def real_images(source: ImageSource, numbers: Sequence[int], resolution: int) -> Tensor:
+def real_images(source: ImageSet, numbers: Sequence[int], resolution: int) -> Tensor:
     """Real images as every protocol sees them: shorter side to `resolution`, antialiased bicubic, centre crop.
 
     Args:

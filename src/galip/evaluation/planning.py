@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from galip.data.protocol import ImageSource
 from galip.errors import InputError
+from galip.evaluation.image_sets import ImageSet
 from galip.evaluation.plan import ListedCaption, Plan, PlannedSample
 from galip.evaluation.protocols.schema import Protocol
 from galip.evaluation.suites import Suite
@@ -17,7 +17,7 @@ from galip.evaluation.suites import Suite
 
 def make_plan(
     protocol: Protocol,
-    source: ImageSource | None = None,
+    source: ImageSet | None = None,
     listed: Sequence[ListedCaption] = (),
     suites: Sequence[Suite] = (),
 ) -> Plan:
@@ -72,7 +72,7 @@ def make_plan(
     return plan
 
 
-def plan_of_images(protocol: Protocol, generated: ImageSource, source: ImageSource | None = None) -> Plan:
+def plan_of_images(protocol: Protocol, generated: ImageSet, source: ImageSet | None = None) -> Plan:
     """The plan where somebody else's generated images are evaluated: all of them, under their first captions.
 
     Args:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from galip.data.protocol import ImageSource
 from galip.distributed import Distributed
 from galip.evaluation.extractors.protocol import FeatureExtractor
 from galip.evaluation.features import extract_features
-from galip.evaluation.images import real_images
+from galip.evaluation.image_sets import ImageSet
+from galip.evaluation.images import native_images, real_images
+from galip.evaluation.metrics.settings import InceptionResize
 from galip.evaluation.stores import FeatureStore
 from galip.utils.progress import Progress
 
@@ -29,11 +30,20 @@ class RealFeatures:
         records: which, in order.
         resolution: side in pixels that they are brought to.
         cache: the cache's folder.
+        native: instead of `resolution`, how each image is brought to Inception's size from its own.
     """
 
-    def __init__(self, source: ImageSource, records: Sequence[int], resolution: int, cache: Path) -> None:
-        self.source, self.records, self.resolution = source, list(records), resolution
-        about = [source.state, self.records, resolution]
+    def __init__(
+        self,
+        source: ImageSet,
+        records: Sequence[int],
+        resolution: int,
+        cache: Path,
+        native: InceptionResize | None = None,
+    ) -> None:
+        self.source, self.records, self.resolution, self.native = source, list(records), resolution, native
+        about: list[object] = [source.state, self.records, resolution]
+        about += [] if native is None else [native]
         name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
         self.folder = cache / "evaluation" / name
 
@@ -49,7 +59,10 @@ class RealFeatures:
         looking = {space: (extractor, self.store(extractor)) for space, extractor in extractors.items()}
 
         def images(rows: range) -> Tensor:
-            return real_images(self.source, [self.records[row] for row in rows], self.resolution)
+            numbers = [self.records[row] for row in rows]
+            if self.native is not None:
+                return native_images(self.source, numbers, self.native)
+            return real_images(self.source, numbers, self.resolution)
 
         extract_features(images, looking, distributed, progress, stage)
         return {space: store for space, (_, store) in looking.items()}

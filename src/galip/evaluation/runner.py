@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from galip.data.protocol import ImageSource
 from galip.distributed import Distributed
 from galip.errors import GalipError, InputError
 from galip.evaluation.evaluated import Evaluated, EvaluatedImages, EvaluatedModel, digest_of_export, digest_of_model
 from galip.evaluation.evaluation import Evaluation
-from galip.evaluation.images import open_images
+from galip.evaluation.extractors.inception import SIDE
+from galip.evaluation.image_sets import ImageSet, open_captioned, open_images
 from galip.evaluation.metrics.registry import METRICS
+from galip.evaluation.metrics.settings import MetricSettings
 from galip.evaluation.protocols import Protocol, get_protocol
 from galip.evaluation.protocols.effects import check_effects
 from galip.evaluation.protocols.schema import by_field_name
@@ -27,6 +28,9 @@ from galip.model_repo.format import INDEX
 from galip.model_repo.index import check_model_folder
 from galip.model_repo.resolve import bundled_models, fetch
 from galip.utils.progress import Progress
+
+_OF_IMAGES = frozenset({"inception_resize", "seed", *MetricSettings.model_fields})
+"""Settings of the protocol `images` that may be chosen."""
 
 
 def open_model(
@@ -104,7 +108,11 @@ def evaluate(
     rules = resolved(get_protocol(protocol), references, {}) if isinstance(protocol, str) else protocol
     if out is not None and out.suffix != ".json":
         raise InputError(f"{out}: a result is a .json file; name it so")
-    given = _open_given_images(model) if is_image_set(model) else None
+    given: ImageSet | None = None
+    if rules.captions == "none":
+        given = open_images(str(model), "generated images")
+    elif is_image_set(model):
+        given = _open_given_images(model)
     if given is None:
         _check_can_generate(fetch(model), engine)  # a wrong name must not cost what the networks cost
     elif engine is not None:
@@ -115,7 +123,8 @@ def evaluate(
     evaluation = Evaluation(rules, references, distributed, progress)
     evaluated: Evaluated
     if given is not None:
-        evaluated = EvaluatedImages(given, str(model), rules.resolution or _side_of(given))
+        size = SIDE if rules.native is not None else rules.resolution or _side_of(given)
+        evaluated = EvaluatedImages(given, str(model), size, rules.native)
     else:
         device = evaluation.distributed.device
         evaluated = open_model(
@@ -145,9 +154,9 @@ def is_image_set(model: str | Path) -> bool:
     return path.suffix == ".tar" or (path.is_dir() and not (path / INDEX).exists() and not is_export(path))
 
 
-def _open_given_images(model: str | Path) -> ImageSource:
+def _open_given_images(model: str | Path) -> ImageSet:
     try:
-        return open_images(str(model), "generated images")
+        return open_captioned(str(model), "generated images")
     except GalipError as error:
         if not Path(model).is_dir():
             raise
@@ -158,7 +167,7 @@ def _open_given_images(model: str | Path) -> ImageSource:
         raise
 
 
-def _side_of(source: ImageSource) -> int:
+def _side_of(source: ImageSet) -> int:
     image, _ = source.read(0)
     return min(image.size)
 
@@ -169,7 +178,7 @@ def resolved(
     """A protocol with a user's wishes: only `custom` may be changed, but metrics may be chosen for any.
 
     `custom` looks at what it is given: with a file of statistics it compares with these, and without data it generates
-    the prompts alone.
+    the prompts alone. `images` may be told how to resize and how to compute its metrics.
 
     Args:
         protocol: a registered one.
@@ -194,6 +203,12 @@ def resolved(
         if references.reference is not None and not metrics:
             # The usual kind of statistics, and what needs none.
             metrics = [name for name in protocol.metrics if name == "fid" or not METRICS[name].family.compares]
+    elif protocol.name == "images":
+        if references.reference is not None:
+            wanted["reference"] = "statistics"
+            metrics = metrics or ["fid"]
+        if other := sorted(changes.keys() - _OF_IMAGES):
+            raise InputError(f"protocol images: {other[0]} cannot be set, only {', '.join(sorted(_OF_IMAGES))}")
     elif wanted:
         raise InputError(
             f"protocol {protocol.name} fixes {', '.join(wanted)}: its numbers would not be comparable; use --protocol "

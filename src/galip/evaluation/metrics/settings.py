@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+InceptionResize = Literal["tensorflow", "pytorch", "clean"]
+"""How images reach Inception's 299 px: bilinear at the corners that TensorFlow 1 samples, as in the original FID code;
+bilinear as in pytorch-fid; bicubic with antialiasing, each channel in floats by Pillow, as in clean-fid (Parmar et al.,
+"On Aliased Resizing and Surprising Subtleties in GAN Evaluation", CVPR 2022)."""
 
 
 class MetricSettings(BaseModel):

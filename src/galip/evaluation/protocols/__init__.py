@@ -13,11 +13,11 @@ from galip.evaluation.protocols.emoji import EMOJI
 from galip.evaluation.protocols.registry import PROTOCOLS, get_protocol, register
 from galip.evaluation.protocols.released import RELEASED
 from galip.evaluation.protocols.schema import Protocol
-from galip.evaluation.protocols.standard import CUSTOM, STANDARD
+from galip.evaluation.protocols.standard import CUSTOM, IMAGES, STANDARD
 
 __all__ = ["PROTOCOLS", "Protocol", "get_protocol", "register"]
 
-for _protocol in (*STANDARD, *RELEASED, *EMOJI, CUSTOM):
+for _protocol in (*STANDARD, *RELEASED, *EMOJI, IMAGES, CUSTOM):
     register(_protocol)
 
 

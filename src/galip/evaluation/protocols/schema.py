@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from galip.errors import InputError
 from galip.evaluation.metrics.registry import METRICS
-from galip.evaluation.metrics.settings import MetricSettings
+from galip.evaluation.metrics.settings import InceptionResize, MetricSettings
 
 FREE_SETTINGS = frozenset({"name", "about", "split", "metrics", "spaces"})
 """Settings that change no number: texts, and which metrics are asked for."""
@@ -49,7 +49,7 @@ class Protocol(MetricSettings):
     expected_images: int = Field(0, ge=0, description="N: exactly so many images are compared; 0: as many as there are")
     resolution: int = Field(0, ge=0, description="side in pixels at which both are compared; 0: the model's own")
     quantise: bool = Field(True, description="whether generated images become 8-bit, as saved images do")
-    inception_resize: Literal["tensorflow", "pytorch", "clean"] = Field(
+    inception_resize: InceptionResize = Field(
         "tensorflow",
         description="how images reach Inception's 299 px: as in the original FID code, as in pytorch-fid, or by "
         "antialiased bicubic as in clean-fid",
@@ -66,6 +66,17 @@ class Protocol(MetricSettings):
     diversity_captions: int = Field(100, ge=1)
     diversity_seeds: int = Field(4, ge=2)
     suites: tuple[str, ...] = Field((), description="prompt suites that are generated as well, scored by category")
+
+    @property
+    def resize(self) -> InceptionResize | None:
+        """How images reach Inception's size, where it is not as the network's library does by itself."""
+        by_library = self.inception_resize == "tensorflow" and self.captions != "none"
+        return None if by_library else self.inception_resize
+
+    @property
+    def native(self) -> InceptionResize | None:
+        """How images of any size reach Inception's; None where they are brought to `resolution` first."""
+        return self.inception_resize if self.captions == "none" else None
 
     @property
     def spaces(self) -> tuple[str, ...]:

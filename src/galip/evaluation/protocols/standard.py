@@ -29,6 +29,17 @@ STANDARD = (
     ),
 )
 
+IMAGES = Protocol(
+    name="images",
+    about="Two folders of images without captions, every image of both, each brought from its own size to Inception's "
+    "299 px as pytorch-fid does, or with --resize clean as clean-fid does: galip evaluate GENERATED REAL.",
+    captions="none",
+    quantise=False,
+    inception_resize="pytorch",
+    reference="all",
+    metrics=("fid", "kid"),
+)
+
 CUSTOM = Protocol(
     name="custom",
     about="All by options: every record of the data once, at the model's own size, unless told otherwise.",

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from galip.data.protocol import ImageSource
 from galip.errors import GalipError
 from galip.evaluation.evaluated import Evaluated
+from galip.evaluation.image_sets import ImageSet
 from galip.evaluation.images import at_resolution, real_images
 from galip.evaluation.memorisation import Memorisation
 from galip.evaluation.metrics.registry import METRICS
@@ -48,8 +48,8 @@ class ArtifactImages:
 
     plan: Plan
     evaluated: Evaluated
-    source: ImageSource | None
-    training: ImageSource | None
+    source: ImageSet | None
+    training: ImageSet | None
     resolution: int
 
 
