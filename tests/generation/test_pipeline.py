@@ -115,7 +115,7 @@ def test_alpha_is_laid_on_white_unless_it_is_asked_for() -> None:
     assert next(pipe.stream("a cat", seed=1)).images[0].mode == "RGB"
     for wrong, model, message in (
         ("transparent", LinearBackend(), "no alpha channel; use 'white'"),
-        ("blue", backend, "background 'blue': use one of 'white', 'transparent'"),
+        ("blue", backend, "background 'blue': use one of white, transparent"),
     ):
         with pytest.raises(InputError, match=message):
             TextToImage(model)("a cat", background=wrong)

@@ -106,7 +106,7 @@ def test_everything_random_follows_from_the_seed(pipe: GALIPPipeline, usual: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"walk": "both"}, "walk 'both': use one of 'noise', 'captions'"),
+        ({"walk": "both"}, "walk 'both': use one of noise, captions"),
         ({"walk": "captions", "prompts": ["a cat", "a cat"]}, "two different ones"),
         ({"pairs": 1}, "pairs is 1"),
         ({"epsilon": 0}, "epsilon is 0"),

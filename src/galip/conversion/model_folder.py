@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from galip.conversion.released import (
     write_checkpoint,
 )
 from galip.errors import GalipError, InputError
+from galip.model_repo.fingerprint import sha256
 from galip.model_repo.index import check_model_folder, read_index
 from galip.model_repo.resolve import resolve
 from galip.models.discriminator import MateDiscriminator
@@ -170,7 +170,7 @@ def _record(
     epoch = checkpoint.rest.get("epoch")
     return {
         "file": source.name,
-        "sha256": _sha256(source),
+        "sha256": sha256(source),
         "epoch": epoch if isinstance(epoch, int) else None,
         "clip": clip,
         "preset": preset.name,
@@ -287,14 +287,6 @@ def _users_errors(source: Path | None = None) -> Iterator[None]:
         yield
     except CheckpointError as error:
         raise GalipError(f"{source}: {error}" if source else str(error)) from error
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _epoch(record: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from galip.errors import GalipError, InputError
+from galip.model_repo.fingerprint import sha256
 from galip.utils.extras import remedy
 
 _DIGITS = 16
@@ -85,14 +86,11 @@ class PublishedFile:
         return target
 
     def _check(self, path: Path) -> None:
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-        if not digest.hexdigest().startswith(self.sha256):
+        digest = sha256(path)
+        if not digest.startswith(self.sha256):
             raise GalipError(
                 f"{path}: it is not the published file of that name: its sha256 begins with "
-                f"{digest.hexdigest()[: len(self.sha256)]}; remove it, so that it is fetched again"
+                f"{digest[: len(self.sha256)]}; remove it, so that it is fetched again"
             )
 
 

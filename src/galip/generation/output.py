@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from galip.errors import GalipError, InputError
 from galip.utils.arrays import FloatArray
+from galip.utils.checks import one_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,8 +63,7 @@ def check_background(background: Any, channels: int) -> Background:
     Raises:
         InputError: there is no such background, or it is transparent and the model has no alpha channel.
     """
-    if background not in get_args(Background):
-        raise InputError(f"background {background!r}: use one of {', '.join(map(repr, get_args(Background)))}")
+    one_of("background", background, Background)
     if background == "transparent" and channels != WITH_ALPHA:
         raise InputError("background 'transparent': this model's images have no alpha channel; use 'white'")
     return background  # type: ignore[no-any-return]

@@ -12,13 +12,14 @@ Everything is computed in float64 and rounded to float32 at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from galip.errors import InputError
 from galip.utils.arrays import DoubleArray, FloatArray
+from galip.utils.checks import one_of
 
 Easing = Literal["linear", "smooth", "ease-in", "ease-out"]
 """How a walk passes from one keyframe to the next: evenly, resting at both, or slower where it leaves or arrives."""
@@ -146,18 +147,7 @@ def ease(easing: str, t: ArrayLike) -> DoubleArray:
     Raises:
         InputError: there is no such easing.
     """
-    return _EASINGS[check_easing(easing)](np.asarray(t, np.float64))
-
-
-def check_easing(easing: Any) -> Easing:
-    """`easing`, which must be one of `Easing`.
-
-    Raises:
-        InputError: it is not.
-    """
-    if easing not in get_args(Easing):
-        raise InputError(f"easing {easing!r}: use one of {', '.join(get_args(Easing))}")
-    return easing  # type: ignore[no-any-return]
+    return _EASINGS[one_of("easing", easing, Easing)](np.asarray(t, np.float64))
 
 
 def _pair(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> tuple[DoubleArray, DoubleArray, DoubleArray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from galip.generation.pipeline import TextToImage
 from galip.generation.prompts import clean_caption
 from galip.latent.mixing import default_fine_from, per_stage
 from galip.utils.arrays import FloatArray
+from galip.utils.checks import one_of
 from galip.utils.untrusted import MAX_YAML_BYTES, parse_json, parse_yaml
 
 Keep = Literal["style", "caption"]
@@ -105,8 +106,7 @@ def kept(keyframes: Sequence[Keyframe], keep: Keep | None) -> list[Keyframe]:
     """
     if keep is None:
         return list(keyframes)
-    if keep not in get_args(Keep):
-        raise InputError(f"keep {keep!r}: use one of {', '.join(get_args(Keep))}")
+    one_of("keep", keep, Keep)
     first = keyframes[0]
     if keep == "style":
         return [replace(keyframe, seed=first.seed) for keyframe in keyframes]

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from galip.generation.pipeline import TextToImage
 from galip.latent.clip import Scorer, scorer_for, unit_image_vectors
 from galip.latent.interpolation import lerp_norm, slerp
 from galip.utils.arrays import DoubleArray, FloatArray
+from galip.utils.checks import one_of
 from galip.utils.progress import Progress, no_progress
 
 Walk = Literal["noise", "captions"]
@@ -111,8 +112,7 @@ def path_length(
         InputError: an argument is of the wrong kind or out of range.
         GalipError: the CLIP cannot be loaded.
     """
-    if walk not in get_args(Walk):
-        raise InputError(f"walk {walk!r}: use one of {', '.join(map(repr, get_args(Walk)))}")
+    one_of("walk", walk, Walk)
     words = inputs.clean_prompts(prompts)
     if walk == "captions" and len(set(words)) < 2:
         raise InputError("a walk between prompts needs two different ones")

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galip._deprecated import renamed
-from galip.errors import InputError
 from galip.generation.pipeline import TextToImage
 from galip.latent.clip import Scorer, scorer_for, unit_image_vectors
 from galip.utils.arrays import DoubleArray
+from galip.utils.checks import one_of
 
 Images = NDArray[np.floating[Any]]
 
@@ -46,20 +46,9 @@ def features_for(speed: str | Features, pipe: TextToImage) -> Features | None:
     """
     if callable(speed):
         return speed
-    if check_speed(speed) == "even":
+    if one_of("speed", speed, Speed) == "even":
         return None
     return pixels if speed == "pixels" else clip_features(scorer_for(pipe))
-
-
-def check_speed(speed: Any) -> Speed:
-    """`speed`, which must be one of `Speed`.
-
-    Raises:
-        InputError: it is not.
-    """
-    if speed not in get_args(Speed):
-        raise InputError(f"speed {speed!r}: use one of {', '.join(get_args(Speed))}")
-    return speed  # type: ignore[no-any-return]
 
 
 def clip_features(clip: Scorer) -> Features:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from galip.errors import GalipError, InputError
+from galip.utils.checks import one_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,8 +40,7 @@ def as_target(image: Image | str | Path, side: int, fit: Fit = "crop") -> Image:
     from galip.data.images import decode_image, resize_and_crop
     from galip.data.protocol import BrokenRecordError
 
-    if fit not in get_args(Fit):
-        raise InputError(f"fit {fit!r}: use one of {', '.join(map(repr, get_args(Fit)))}")
+    one_of("fit", fit, Fit)
     if isinstance(image, str | Path):
         if not Path(image).is_file():
             raise InputError(f"{image}: there is no such file; name an image")

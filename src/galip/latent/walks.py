@@ -15,10 +15,11 @@ from galip.generation import inputs
 from galip.generation.inputs import BATCH_SIZE
 from galip.generation.output import OutputType
 from galip.generation.pipeline import TextToImage
-from galip.latent.interpolation import Easing, check_easing, ease, lerp_norm, slerp
+from galip.latent.interpolation import Easing, ease, lerp_norm, slerp
 from galip.latent.keyframes import Keyframe, Places, Point, locate
 from galip.latent.speeds import SAMPLES, Features, Speed, allocate_frames, arc_lengths, features_for, place_at
 from galip.utils.arrays import DoubleArray, FloatArray
+from galip.utils.checks import one_of
 from galip.utils.progress import Progress, no_progress
 
 FRAMES = 24
@@ -134,7 +135,7 @@ def walk(
     if len(keyframes) < 2:
         raise InputError(f"{len(keyframes)} keyframe is given: a walk leads from one to another, give two or more")
     count = inputs.positive_int("frames", frames)
-    check_easing(easing)
+    one_of("easing", easing, Easing)
     inputs.check_output_type(output_type, ("pil", "np"))
     inputs.positive_int("batch_size", batch_size)
     scale = inputs.truncation_factor(truncation)

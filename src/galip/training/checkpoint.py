@@ -12,7 +12,6 @@ best.json                      which of the folders has the best score
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from galip.errors import GalipError, InputError
+from galip.model_repo.fingerprint import sha256
 from galip.utils.atomic import atomic_folder, clear_folder, unfinished_name, write_json
 
 STATE, OPTIMIZERS, SUMS, BEST = "state.json", "optimizers.pt", "SHA256SUMS", "best.json"
@@ -182,7 +182,7 @@ def damage(checkpoint: Path) -> Path | None:
         return _differing(checkpoint)
     for name, expected in info.sha256.items():
         path = checkpoint / Path(name).name
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or sha256(path) != expected:
             return path
     return None if info.sha256 else checkpoint / STATE
 
@@ -204,7 +204,7 @@ def _differing(checkpoint: Path) -> Path | None:
 def _sums(checkpoint: Path) -> bytes:
     """The exact content that `SHA256SUMS` must have."""
     names = sorted(path.name for path in checkpoint.iterdir() if path.is_file() and path.name != SUMS)
-    return "".join(f"{_sha256(checkpoint / name)}  {name}\n" for name in names).encode()
+    return "".join(f"{sha256(checkpoint / name)}  {name}\n" for name in names).encode()
 
 
 def read_info(checkpoint: Path) -> CheckpointInfo:
@@ -336,14 +336,6 @@ def last_sound_checkpoint(folder: Path, until: int) -> Path | None:
     if best and images_of(best.checkpoint) <= until:
         return best.checkpoint
     return next((path for path in reversed(list_checkpoints(folder)) if images_of(path) <= until), None)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether something can be written to a place, found out before expensive work and without making anything."""
+"""What is asked for, checked before expensive work: a choice among fixed values, a place to write to."""
 
 from __future__ import annotations
 
@@ -6,10 +6,26 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any, get_args
 
 from galip.errors import InputError
 
 _MIN_FILE = 4096  # what the smallest file takes on most disks
+
+
+def one_of(name: str, value: Any, choices: Any) -> Any:
+    """`value`, which must be one of the values of a `Literal`.
+
+    Args:
+        name: of the argument, for the message.
+        choices: the `Literal`.
+
+    Raises:
+        InputError: it is not; the message names the argument and its choices.
+    """
+    if value not in get_args(choices):
+        raise InputError(f"{name} {value!r}: use one of {', '.join(map(str, get_args(choices)))}")
+    return value
 
 
 def check_folder(folder: Path, option: str = "-o") -> None:
