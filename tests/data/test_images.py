@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from galip.data import images
-from galip.data.images import as_array, decode_image, resize_and_crop
+from galip.data.images import as_array, decode_image, released_view, resize_and_crop
 from galip.data.protocol import BrokenRecordError
 
 
@@ -90,6 +92,18 @@ def test_resize_and_crop() -> None:
     assert np.asarray(resize_and_crop(wide, 10, 8, (0.0, 0.5))).mean() < 20
     assert np.asarray(resize_and_crop(wide, 10, 8, (1.0, 0.5))).mean() > 235
     assert resize_and_crop(Image.new("RGB", (3, 3)), 8, 8, (0.5, 0.5)).size == (8, 8)
+
+
+def test_the_releases_view() -> None:
+    """Bilinear to 304, a square of 256, and to the model's size by torch's nearest neighbour, not Pillow's."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (400, 500, 3), dtype=np.uint8))
+    scaled = image.resize((380, 304), Image.Resampling.BILINEAR)
+    square = torch.from_numpy(as_array(scaled.crop((31, 0, 31 + 256, 256))))
+    for size in (224, 64, 37, 300):
+        expected = F.interpolate(square[None].float(), (size, size), mode="nearest")[0]
+        found = as_array(released_view(image, size, (0.25, 0.0)))
+        np.testing.assert_array_equal(found, expected.numpy())
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])

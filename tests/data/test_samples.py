@@ -59,6 +59,16 @@ def test_flips_spare_captions_that_name_a_side(folder: CaptionedFolder) -> None:
     assert mirrored["sided"] == 0 < mirrored["other"]
 
 
+def test_the_released_view_mirrors_whatever_the_caption_says(folder: CaptionedFolder) -> None:
+    samples = make(folder, size=12, kind="released", cache_bytes=1 << 20)
+    mirrored = {True: 0, False: 0}
+    for i in range(60):
+        pixels, caption = samples[i].pixels, samples[i].caption
+        assert pixels.shape == (3, 12, 12)
+        mirrored["left" in caption] += int(pixels[1, :, -3:].mean() > pixels[1, :, :3].mean())
+    assert mirrored[True] and mirrored[False]
+
+
 def test_the_cache_changes_nothing(tmp_path: Path) -> None:
     for number in range(4):
         Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(tmp_path / f"{number}.png")

@@ -41,6 +41,7 @@ def test_the_papers_configurations_have_the_papers_values(name: str) -> None:
     stabilisers = (loss.r1, loss.similarity_second, loss.paired, schedule.warmup)
     stabilisers += (augmentation.shift, augmentation.colour, augmentation.cutout)
     assert not any(stabilisers) and schedule.decay == "none" and config.ema.ramp is None
+    assert config.evaluation.keep_best == "fid" and "fid" in config.evaluation.metrics
 
 
 @pytest.fixture(scope="module")

@@ -52,9 +52,13 @@ def export(
             "how near the images are to those in fp32."
         ),
     ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Of a run's checkpoint: the generator's own weights instead of their average."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")] = False,
 ) -> None:
-    """Write a model for an engine that generates without torch.
+    """Write a model for an engine that generates without torch, or a run's checkpoint as a model folder.
 
     The folder holds text encoder, generator, tokenizer and a model card, and loads like any model: galip.load(OUT).
     """
@@ -65,6 +69,11 @@ def export(
         raise InputError("--precision int8 is calibrated with captions like those to be drawn: give --captions FILE")
     lines = [] if captions is None else read_captions(captions.read_bytes(), str(captions))
     check_out(goal, overwrite)
+    if _is_checkpoint(model):
+        _export_checkpoint(Path(model).expanduser(), goal, kind, precision, raw)
+        return
+    if raw:
+        raise InputError(f"--raw: {model} has one generator; give a checkpoint of a run, RUN/checkpoints/images-N")
     folder = fetch(model)
     if is_export(folder):
         raise InputError(f"{folder}: this model is exported already; give the model that it was made from")
@@ -77,6 +86,22 @@ def export(
         _export_engine(folder, Path(model).name, goal, kind, precision, lines)
     size = sum(path.stat().st_size for path in goal.rglob("*") if path.is_file())
     say(f"{goal}: {kind}, {precision}, {size / 1e6:.1f} MB")
+
+
+def _is_checkpoint(model: str) -> bool:
+    folder = Path(model).expanduser()
+    return folder.name.startswith("images-") and (folder / "state.json").is_file()
+
+
+def _export_checkpoint(checkpoint: Path, out: Path, kind: str, precision: str, raw: bool) -> None:
+    if (kind, precision) != ("torch", "fp32"):
+        raise InputError(
+            f"{checkpoint}: a checkpoint becomes a model folder first: add --format torch, and export that folder then"
+        )
+    from galip.training.export import export_checkpoint
+
+    export_checkpoint(checkpoint, out, raw=raw)
+    say(f"{out}: {'the raw' if raw else 'the averaged'} generator of {checkpoint.name}")
 
 
 def _export_engine(folder: Path, name: str, out: Path, kind: str, precision: str, captions: list[str]) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from galip import __version__
+from galip.conversion import optimizers
 from galip.conversion.released import (
     RELEASED,
     CheckpointError,
@@ -99,7 +100,13 @@ discriminator and the similarity loss were trained on images mapped to [0, 1] tw
 
 
 def write_model(
-    source: Path, out: Path, clip: str | None, preset_name: str | None, overwrite: bool, graphs: bool = True
+    source: Path,
+    out: Path,
+    clip: str | None,
+    preset_name: str | None,
+    overwrite: bool,
+    graphs: bool = True,
+    with_optimizers: bool = False,
 ) -> str:
     """Write a model folder of one of the authors' checkpoints.
 
@@ -110,6 +117,7 @@ def write_model(
         preset_name: the model's size; None: that of the published files.
         overwrite: whether a folder that is there is replaced.
         graphs: whether the graphs are written too, from which the model runs without torch.
+        with_optimizers: whether the moments of the optimisers are kept too, for training that goes on from the model.
 
     Returns:
         A line about what was written.
@@ -136,12 +144,15 @@ def write_model(
         checkpoint = read_checkpoint(source)
         tokenizer, text_encoder, clip_vision = load_clip(clip)
         model = from_released(checkpoint, clip_vision, preset)
+        moments = optimizers.from_released(checkpoint) if with_optimizers else None
         record = _record(source, clip, preset, checkpoint, model)
         parts = {"tokenizer": tokenizer, "text_encoder": text_encoder}
         with atomic_folder(out) as folder:
             pipeline = GALIPPipeline(**parts, vision_encoder=model.vision, generator=model.generator)
             pipeline.save_pretrained(folder, graphs=graphs)
             _save(folder, model, checkpoint.rest, record)
+            if moments is not None:
+                optimizers.save_moments(moments, folder / optimizers.FILE)
     return f"{out}: {record['file']}, CLIP-ViT {record['vision']}, {_epoch(record)}; preset {preset.name}"
 
 
@@ -184,13 +195,16 @@ def _record(
 # ---- model folder -> .pth
 
 
-def write_released(source: str, out: Path, preset_name: str | None, overwrite: bool) -> str:
+def write_released(
+    source: str, out: Path, preset_name: str | None, overwrite: bool, with_optimizers: bool = False
+) -> str:
     """Write a model as a .pth file in the authors' layout.
 
     Args:
         source: a model folder or a bundled model's name.
         out: the file.
         preset_name, overwrite: as for `write_model`.
+        with_optimizers: write the moments that the folder keeps, where its `.pth` had none.
 
     Returns:
         A line about what was written.
@@ -220,6 +234,9 @@ def write_released(source: str, out: Path, preset_name: str | None, overwrite: b
     model = _load_exactly(folder)
     with _users_errors(folder):
         checkpoint = to_released(*model, prefixes=record.get("prefixes"), rest=rest, preset=preset)
+    if with_optimizers and "optimizers" not in rest:
+        moments = optimizers.load_moments(folder)
+        checkpoint.rest["optimizers"] = optimizers.to_released(moments, checkpoint.tensors)
     if model[0].config.clip_input != preset.generator["clip_input"]:
         _LOG.info(
             f"the file cannot tell that clip_input is {model[0].config.clip_input!r} here: pictures stay the same, but "
@@ -227,7 +244,8 @@ def write_released(source: str, out: Path, preset_name: str | None, overwrite: b
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint(checkpoint, out)
-    return f"{out}: {len(checkpoint.tensors)} tensors, {', '.join(rest) or 'no optimisers, no epoch'}; {preset.name}"
+    beside = ", ".join(checkpoint.rest) or "no optimisers, no epoch"
+    return f"{out}: {len(checkpoint.tensors)} tensors, {beside}; {preset.name}"
 
 
 def _load_exactly(folder: Path) -> tuple[Any, Any, Any]:

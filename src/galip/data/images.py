@@ -25,6 +25,8 @@ MAX_PIXELS = 1 << 27
 """Images of more pixels are broken: no image shall cost more than a few hundred megabytes."""
 MAX_SIDE = 1 << 14
 """Largest shorter side in pixels that images are scaled to."""
+RELEASED_SIDE, RELEASED_CROP = 304, 256
+"""Shorter side, and side of the square that is cut, in pixels, of the release's view of training images."""
 _MAX_SCALED = 1 << 26  # pixels
 _STRIP = 1 << 22  # pixels
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -143,7 +145,13 @@ def _without_text(png: bytes) -> bytes:
     return b"".join(kept)
 
 
-def resize_and_crop(image: Image.Image, shorter_side: int, size: int, where: tuple[float, float]) -> Image.Image:
+def resize_and_crop(
+    image: Image.Image,
+    shorter_side: int,
+    size: int,
+    where: tuple[float, float],
+    resampling: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
     """Scale the shorter side to `shorter_side`, then cut a `size` square.
 
     Args:
@@ -151,6 +159,7 @@ def resize_and_crop(image: Image.Image, shorter_side: int, size: int, where: tup
         shorter_side: in pixels, at least `size`.
         size: side of the result in pixels.
         where: position of the square within what is left over, (x, y) each in [0, 1]; (0.5, 0.5) is the centre.
+        resampling: how it is scaled.
     """
     width, height = image.size
     scale = shorter_side / min(width, height)
@@ -159,10 +168,23 @@ def resize_and_crop(image: Image.Image, shorter_side: int, size: int, where: tup
     if wanted[0] * wanted[1] > _MAX_SCALED:  # a line of 30,000 x 1 pixels, say: only what is cut from it is scaled
         x, y = width / wanted[0], height / wanted[1]
         box = (left * x, top * y, min(width, (left + size) * x), min(height, (top + size) * y))
-        return image.resize((size, size), Image.Resampling.BICUBIC, box)
+        return image.resize((size, size), resampling, box)
     if wanted != image.size:
-        image = image.resize(wanted, Image.Resampling.BICUBIC)
+        image = image.resize(wanted, resampling)
     return image.crop((left, top, left + size, top + size)) if image.size != (size, size) else image
+
+
+def released_view(image: Image.Image, size: int, where: tuple[float, float]) -> Image.Image:
+    """A training image as GALIP's authors show it to CLIP: a square of 256 px, brought to `size` by nearest neighbour.
+
+    Args:
+        image: any size; its shorter side is scaled to 304 px, bilinear.
+        size: side of the result in pixels; 224 in the release.
+        where: position of the square, as for `resize_and_crop`.
+    """
+    square = resize_and_crop(image, RELEASED_SIDE, RELEASED_CROP, where, Image.Resampling.BILINEAR)
+    places = np.arange(size) * RELEASED_CROP // size  # torch's nearest, which is not Pillow's
+    return Image.fromarray(np.asarray(square)[places[:, None], places])
 
 
 def as_array(image: Image.Image) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_
 
 from galip.data.images import MAX_SIDE, decode_image
 from galip.data.protocol import BrokenRecordError, ImageSource
-from galip.data.samples import Batch, Sample, Samples, View, collate, give_up_on, mirrored
+from galip.data.samples import Batch, Sample, Samples, View, ViewKind, collate, give_up_on, mirrored
 from galip.data.streaming import StreamedRecord, StreamedShards
 from galip.errors import GalipError, InputError
 
@@ -55,6 +55,7 @@ class Loader:
         channels: 3 for RGB, what is transparent laid on white; 4 for RGBA.
         weighted: draw records as often as their weights say (see `Samples`); not from streamed shards.
         canonical: share of the samples that take their record's first caption.
+        view: how images are cut; "released" knows its own `shorter_side`.
         extra: asked about the sample numbers of every batch, where the batch is made; its answer is `Batch.extra`.
 
     Attributes:
@@ -89,11 +90,12 @@ class Loader:
         channels: int = 3,
         weighted: bool = False,
         canonical: float = 0.0,
+        view: ViewKind = "usual",
         extra: Callable[[list[int]], Any] | None = None,
     ) -> None:
         if channels not in (3, 4):
             raise InputError(f"data.channels={channels}: images are read with 3 channels (RGB) or 4 (RGBA)")
-        if shorter_side < size:
+        if view == "usual" and shorter_side < size:
             raise InputError(
                 f"the shorter side is to become {shorter_side} pixels, but squares of {size} are cut from it; "
                 f"set data.shorter_side to {size} or more"
@@ -117,11 +119,11 @@ class Loader:
                     "beforehand; leave it out, or use shards on a local disk"
                 )
             _check_shares(source, world, max(1, workers))
-            view = View(run_seed, size, shorter_side, flip, canonical)
-            self._data = _StreamedBatches(source, view, numbers, shuffle_buffer, max_broken_shards, channels, extra)
+            looks = View(run_seed, size, shorter_side, flip, canonical, view)
+            self._data = _StreamedBatches(source, looks, numbers, shuffle_buffer, max_broken_shards, channels, extra)
         else:
             share = cache_bytes // max(1, workers)
-            samples = Samples(source, run_seed, size, shorter_side, flip, share, channels, weighted, canonical)
+            samples = Samples(source, run_seed, size, shorter_side, flip, share, channels, weighted, canonical, view)
             self._data = _IndexedBatches(samples, numbers, extra)
 
     def __iter__(self) -> Iterator[Batch]:

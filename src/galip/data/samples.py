@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from galip.data.images import as_array, resize_and_crop
+from galip.data.images import RELEASED_SIDE, as_array, released_view, resize_and_crop
 from galip.data.protocol import BrokenRecordError, ImageSource
 from galip.data.rng import Stream, sample_rng
 from galip.errors import GalipError
@@ -29,6 +29,9 @@ _SIDED = re.compile(r"\b(left|right)(ward|wards|most|-?hand(ed)?)?\b", re.IGNORE
 
 _HOPELESS = 1000
 
+ViewKind = Literal["usual", "released"]
+"""How training images are cut: as this project does it, or as GALIP's authors do (`released_view`)."""
+
 
 class View:
     """How an image is looked at: the crop, the flip and the caption of a sample.
@@ -37,13 +40,23 @@ class View:
         run_seed: seed of the run.
         size: side of the square images in pixels.
         shorter_side: to this the shorter side is scaled before a random `size` square is cut.
-        flip: mirror half of the images, except where the caption says left or right.
+        flip: mirror half of the images, except where the caption says left or right; the released view mirrors them
+            whatever it says.
         canonical: share of the samples that take the record's first caption, the others any of them.
+        kind: "released" cuts as `released_view` does, and knows its own `shorter_side`.
     """
 
-    def __init__(self, run_seed: int, size: int, shorter_side: int, flip: bool, canonical: float = 0.0) -> None:
-        self.run_seed, self.size, self.shorter_side, self.flip = run_seed, size, shorter_side, flip
-        self.canonical = canonical
+    def __init__(
+        self,
+        run_seed: int,
+        size: int,
+        shorter_side: int,
+        flip: bool,
+        canonical: float = 0.0,
+        kind: ViewKind = "usual",
+    ) -> None:
+        self.run_seed, self.size, self.flip, self.canonical, self.kind = run_seed, size, flip, canonical, kind
+        self.shorter_side = RELEASED_SIDE if kind == "released" else shorter_side
 
     def choose(self, index: int, captions: Sequence[str]) -> tuple[str, tuple[float, float], bool]:
         """Caption, place of the crop, and whether to mirror, of the sample with this number."""
@@ -52,15 +65,18 @@ class View:
         where, mirror = (float(rng.random()), float(rng.random())), bool(rng.random() < 0.5)
         if self.canonical and rng.random() < self.canonical:
             caption = captions[0]
-        return caption, where, self.flip and mirror and not _SIDED.search(caption)
+        may_mirror = self.kind == "released" or not _SIDED.search(caption)
+        return caption, where, self.flip and mirror and may_mirror
 
     def cut(self, image: Image.Image, where: tuple[float, float]) -> NDArray[np.uint8]:
         """Pixels of the crop, uint8 [C, S, S]."""
+        if self.kind == "released":
+            return as_array(released_view(image, self.size, where))
         return as_array(resize_and_crop(image, self.shorter_side, self.size, where))
 
     def fits(self, image: Image.Image) -> bool:
         """Whether the crop is the image itself, wherever it is cut."""
-        return image.size == (self.size, self.size) and self.shorter_side == self.size
+        return image.size == (self.size, self.size) and self.shorter_side == self.size and self.kind == "usual"
 
 
 def mirrored(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -132,6 +148,7 @@ class Samples(Dataset[Sample]):
     Args:
         source: the captioned images.
         run_seed, size, shorter_side, flip, canonical: see `View`.
+        kind: of the view.
         cache_bytes: keep decoded images in memory up to this many bytes; used for images that need no resizing.
         channels: 3 for RGB, 4 for RGBA.
         weighted: draw records as often as their weights say; else each once in an epoch.
@@ -151,11 +168,12 @@ class Samples(Dataset[Sample]):
         channels: int = 3,
         weighted: bool = False,
         canonical: float = 0.0,
+        kind: ViewKind = "usual",
     ) -> None:
         self.source, self.channels = source, channels
         weights = source.weights() if weighted else None
         self._weights = None if weights is None or np.ptp(weights) == 0 else weights
-        self.view = View(run_seed, size, shorter_side, flip, canonical)
+        self.view = View(run_seed, size, shorter_side, flip, canonical, kind)
         self._order: tuple[int, NDArray[np.int64]] | None = None
         self._cache: dict[int, tuple[NDArray[np.uint8], tuple[str, ...]]] = {}
         self._cache_places = cache_bytes // (channels * size * size)

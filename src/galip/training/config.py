@@ -32,11 +32,20 @@ class ModelConfig(Section):
     preset: str = Field("b32-224", description="named sizes, see galip.models.presets")
     clip: str = Field("", description="CLIP: a folder or hub id; empty means the preset's usual one")
     start_from: str = Field("", description="model folder whose generator and discriminator are trained on")
+    with_optimizers: bool = Field(
+        False, description="go on with its optimisers too, which galip convert --with-optimizers keeps"
+    )
     text: str = Field("", description="T5 (a folder or hub id) that conditions instead of CLIP's text encoder")
     text_scale: float | None = Field(
         None, gt=0, description="factor for T5's vectors; None: measured, so that their mean norm is 10"
     )
     second_clip: str = Field("", description="another CLIP, for loss.similarity_second and evaluation")
+
+    @model_validator(mode="after")
+    def _optimizers_have_a_model(self) -> ModelConfig:
+        if self.with_optimizers and not self.start_from:
+            raise ValueError("model.with_optimizers goes on with the optimisers of model.start_from, which is empty")
+        return self
 
 
 class GeneratorConfig(Section):
@@ -81,6 +90,11 @@ class DataConfig(Section):
         None, gt=0, le=1 << 14, description="shorter side before the crop; None: the image size"
     )
     flip: bool = Field(False, description="mirror half of the images, never where the caption says left or right")
+    view: Literal["usual", "released"] = Field(
+        "usual",
+        description="released: as GALIP's authors cut training images, shorter side 304, bilinear, a square of 256, "
+        "brought to the model's size by nearest neighbour, and mirrored whatever the caption says",
+    )
     workers: int = Field(0, ge=0, description="loader processes; 0 reads in the training process")
     cache_mb: int = Field(512, ge=0, description="memory for decoded images that need no resizing")
     shuffle_buffer: int = Field(1000, ge=1, description="records held for shuffling; streamed shards only")
@@ -93,6 +107,14 @@ class DataConfig(Section):
     )
     max_broken: float = Field(0.01, ge=0, le=1, description="share of broken records that a run puts up with")
     max_broken_shards: int = Field(1, ge=0, description="broken shards that a run puts up with")
+
+    @model_validator(mode="after")
+    def _view_knows_its_side(self) -> DataConfig:
+        if self.view == "released" and self.shorter_side is not None:
+            raise ValueError(
+                "data.shorter_side does nothing where data.view is released, which scales to 304; leave it out"
+            )
+        return self
 
 
 class AugmentationConfig(Section):
@@ -151,7 +173,7 @@ class ScheduleConfig(Section):
 class EMAConfig(Section):
     """The exponential moving average of the generator's weights, which is what users get."""
 
-    half_life: int = Field(10_000, gt=0, description="in images")
+    half_life: int = Field(10_000, ge=0, description="in images; 0: no average, users get the weights as they are")
     ramp: float | None = Field(0.05, gt=0, description="half-life at most this share of the images seen; None: fixed")
 
 
@@ -195,6 +217,9 @@ class PerformanceConfig(Section):
 
     device: str = Field("auto", description="auto: CUDA if there is one, else CPU")
     precision: Precision = "fp32"
+    loss_scale: Literal["dynamic", "released"] = Field(
+        "dynamic", description="of fp16; released: once it falls below 64 it is set to 16384, as GALIP's authors do"
+    )
     micro_batch: int | None = Field(
         None, ge=1, description="images that one process holds at once; None: its whole share of the batch"
     )

@@ -150,11 +150,15 @@ def _over_preset(config: TrainConfig) -> TrainConfig:
 
 
 def named_configs() -> dict[str, Path]:
-    """The configurations that come with the package, by name."""
+    """The configurations that come with the package, by name: "coco", "released/coco", ..."""
     package = Path(galip.__file__).parent
     # In an installed package they lie inside it, in a checkout at its root.
     folders = [folder for folder in (package / "configs", package.parents[1] / "configs") if folder.is_dir()]
-    return {path.stem: path for folder in folders[:1] for path in sorted(folder.glob("*.yaml"))}
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in folders[:1]
+        for path in sorted(folder.rglob("*.yaml"))
+    }
 
 
 def find_config(name: str | Path) -> Path:

@@ -24,12 +24,12 @@ def update_ema(
         average, network: same architecture.
         batch: images in this step.
         seen: images seen in the run, this step included.
-        half_life: in images.
+        half_life: in images; 0: the average is the network itself.
         ramp: the half-life is at most this share of `seen`, so that early noise is forgotten; None: fixed.
     """
-    if ramp is not None:
+    if ramp is not None and half_life:
         half_life = min(half_life, max(1, int(ramp * seen)))
-    decay = 0.5 ** (batch / half_life)
+    decay = 0.5 ** (batch / half_life) if half_life else 0.0
     averaged: list[torch.Tensor] = list(average.parameters())
     current = list(network.parameters())
     torch._foreach_lerp_(averaged, [p.to(a.dtype) for p, a in zip(current, averaged, strict=True)], 1 - decay)

@@ -73,6 +73,7 @@ class TrainData:
             channels=sample_rng.channels,
             weighted=data.weighted,
             canonical=data.canonical,
+            view=data.view,
             max_broken=data.max_broken,
             max_broken_shards=data.max_broken_shards,
             extra=sample_rng,

@@ -9,6 +9,9 @@ from typing import Any, Literal
 import torch
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
+MIN_SCALE, RESET_SCALE = 64.0, 16384.0
+"""GALIP's authors set a loss scale that falls below the first to the second."""
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -31,3 +34,9 @@ class Precision:
     def full(self) -> AbstractContextManager[Any]:
         """For what must be computed in the format of its inputs."""
         return torch.autocast(self.device_type, enabled=False)
+
+
+def keep_scale_up(scaler: torch.amp.GradScaler) -> None:
+    """Reset a loss scale that has fallen below `MIN_SCALE`, as GALIP's authors do after each update."""
+    if scaler.is_enabled() and scaler.get_scale() < MIN_SCALE:
+        scaler.update(RESET_SCALE)

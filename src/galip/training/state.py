@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import galip
+from galip.conversion.optimizers import Moments, load_moments
 from galip.data.samples import Batch
 from galip.distributed import Distributed
 from galip.models.text import measure_scale
@@ -21,6 +22,7 @@ from galip.training.cuda_graph import CUDAGraphStep, check_capturable
 from galip.training.ema import frozen_copy, update_ema
 from galip.training.guards import check_finite
 from galip.training.memory import keep_freed_memory
+from galip.training.moments import load_moments_into
 from galip.training.networks import Networks, build_networks
 from galip.training.reconstruction import ReconstructionStep
 from galip.training.schedule import lr_multiplier
@@ -105,6 +107,15 @@ class TrainState:
         update_ema(self.average, self.networks.generator, size, self.seen, ema.half_life, ema.ramp)
         return stats
 
+    def begin_with(self, moments: Moments) -> None:
+        """Let the optimisers begin with these moments, before the first step.
+
+        Raises:
+            InputError: they are of other networks, or an optimiser is not Adam.
+        """
+        load_moments_into(self.step.optimizers, self.networks, moments)
+        self.take_step = self._stepper()
+
     # ---- checkpoints
 
     def save(self, folder: Path, config: TrainConfig, **about: Any) -> Path | None:
@@ -177,6 +188,8 @@ def build_state(
         networks = build_networks(first.config)
         networks.to_device(distributed.device)
         state = TrainState(first, networks, distributed)
+    if config.model.with_optimizers:
+        state.begin_with(load_moments(Path(config.model.start_from).expanduser()))
     if networks.t5 is not None and not networks.t5_scale_known and captions is not None:
         networks.t5.scale = measure_scale(networks.t5, captions(_SCALE_CAPTIONS))
     return state

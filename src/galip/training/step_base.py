@@ -18,7 +18,7 @@ from galip.training.augment import lay_on
 from galip.training.config import TrainConfig
 from galip.training.muon import Muon
 from galip.training.networks import Networks
-from galip.training.precision import DTYPES, Precision
+from galip.training.precision import DTYPES, Precision, keep_scale_up
 from galip.training.rng import RandomInputs, SampleRNG
 from galip.training.tensors import Bundle
 from galip.training.text_vectors import TextVectors
@@ -231,6 +231,8 @@ class TrainingStep:
         optimizer, scaler = self.optimizers[name], self.scalers[name]
         scaler.step(optimizer)
         scaler.update()
+        if self.config.performance.loss_scale == "released":
+            keep_scale_up(scaler)
         optimizer.zero_grad(set_to_none=True)
 
     # ---- what a checkpoint keeps
