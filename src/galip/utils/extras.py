@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("torch", "transformers", "diffusers", "accelerate"),
     "eval": ("torch", "transformers", "diffusers", "accelerate"),
     "serve": ("fastapi", "uvicorn", "httptools", "prometheus_client", "fastapi_offline"),
+    "mcp": ("mcp",),
     "openvino": ("openvino",),
     "cluster": ("fastapi", "uvicorn", "httptools", "prometheus_client", "fastapi_offline", "ray"),
     "video": ("av",),
