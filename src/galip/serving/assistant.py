@@ -89,9 +89,7 @@ class _Tools:
         first = secrets.randbelow(_RANDOM_SEEDS) if seed is None else seed
         sides = self._sides(size)
         words = _cleaned("prompt", prompt)
-        requests = [
-            ImageRequest((WeightedPrompt(words, first + number),), truncation, sides) for number in range(n)
-        ]
+        requests = [ImageRequest((WeightedPrompt(words, first + number),), truncation, sides) for number in range(n)]
         images = await self._images(requests)
         seeds = ", ".join(str(first + number) for number in range(n))
         return [*(ImageContent(data=image.data, format="png") for image in images), f"prompt: {words}; seeds: {seeds}"]
@@ -132,7 +130,9 @@ class _Tools:
         _at_most("images", len(prompts) * len(seeds), self._limits.images)
         words = [_cleaned(f"prompts.{number}", prompt) for number, prompt in enumerate(prompts)]
         requests = [
-            ImageRequest((WeightedPrompt(prompt, seed),), truncation, format="rgb") for prompt in words for seed in seeds
+            ImageRequest((WeightedPrompt(prompt, seed),), truncation, format="rgb")
+            for prompt in words
+            for seed in seeds
         ]
         images = [_opened(image) for image in await self._images(requests)]
         side = sheet_side(self._worker.info.image_size, len(seeds), len(words))
