@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Image as ImageContent
+from mcp.server.mcpserver.exceptions import ToolError
 from PIL import Image
 from pydantic import Field
 
@@ -66,8 +68,21 @@ def create_server(worker: ModelWorker, limits: Limits = Limits()) -> MCPServer:
     )
     tools = _Tools(worker, limits)
     for tool in (tools.generate, tools.walk, tools.grid):
-        server.tool(structured_output=False)(tool)
+        server.tool(structured_output=False)(_with_reasons(tool))
     return server
+
+
+def _with_reasons(tool: Callable[..., Awaitable[list[Any]]]) -> Callable[..., Awaitable[list[Any]]]:
+    """A tool whose errors of ours reach the assistant in words; of any other it is told only that there was one."""
+
+    @functools.wraps(tool)
+    async def call(*args: Any, **kwargs: Any) -> list[Any]:
+        try:
+            return await tool(*args, **kwargs)
+        except GalipError as error:
+            raise ToolError(str(error)) from error
+
+    return call
 
 
 class _Tools:
