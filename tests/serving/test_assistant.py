@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_what_cannot_be_done_is_said(worker: ModelWorker, tool: str, arguments: 
 def test_the_command_speaks_over_its_standard_streams(folder: Path) -> None:
     async def ask() -> Any:
         words = ["-m", "galip", "mcp", "--model", str(folder), "--engine", "torch", "--device", "cpu"]
-        async with Client(StdioServerParameters(command=sys.executable, args=words)) as client:
+        async with Client(StdioServerParameters(command=sys.executable, args=words, env=dict(os.environ))) as client:
             return await client.call_tool("generate", {"prompt": "a red heart", "seed": 5})
 
     result = asyncio.run(ask())

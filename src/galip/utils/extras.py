@@ -12,7 +12,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("torch", "transformers", "diffusers", "accelerate", "onnx", "onnxscript"),
     "train": ("torch", "transformers", "diffusers", "accelerate"),
     "eval": ("torch", "transformers", "diffusers", "accelerate"),
-    "serve": ("fastapi", "uvicorn", "httptools", "prometheus_client", "fastapi_offline"),
+    "serve": ("fastapi", "uvicorn", "httptools", "prometheus_client", "fastapi_offline", "python_multipart"),
     "mcp": ("mcp",),
     "openvino": ("openvino",),
     "cluster": ("fastapi", "uvicorn", "httptools", "prometheus_client", "fastapi_offline", "ray"),
