@@ -42,7 +42,7 @@ from torch import Tensor
 
 from galip.data.samples import Batch
 from galip.distributed import Distributed
-from galip.training.losses import DiscriminatorTerms, FakeImages, GeneratorTerms
+from galip.training.losses import DiscriminatorTerms, FakeImages, GeneratorTerms, Views
 from galip.training.memory import keep_freed_memory
 from galip.training.networks import Networks
 from galip.training.rng import sample_noise
@@ -94,13 +94,13 @@ class TimedStep(GANStep):
         with self.watch.timing("CLIP-ViT on fakes"):
             return super().clip_features(images)
 
-    def real_taps(self, micro: MicroBatch) -> list[Tensor]:
+    def real_views(self, micro: MicroBatch) -> Views:
         with self.watch.timing("CLIP-ViT on real images"):
-            return super().real_taps(micro)
+            return super().real_views(micro)
 
-    def d_loss(self, micro: MicroBatch, real_taps: list[Tensor], fake_taps: list[Tensor]) -> DiscriminatorTerms:
+    def d_loss(self, micro: MicroBatch, real: Views, fake: Views) -> DiscriminatorTerms:
         with self.watch.timing("D forward and penalty"):
-            return super().d_loss(micro, real_taps, fake_taps)
+            return super().d_loss(micro, real, fake)
 
     def g_backward(
         self, micro: MicroBatch, fake: FakeImages, parts: int = 1, more_to_come: bool = False

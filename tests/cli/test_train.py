@@ -42,6 +42,18 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_recipe_is_told_before_it_is_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, out = toy.pictures(tmp_path / "icons"), tmp_path / "run"
+    ended = run(capsys, "train", images, "eye.width=8", "--recipe", "small", "--out", out, "--dry-run")
+    assert ended.code == 0
+    told = yaml.safe_load(ended.out)
+    assert (told["data"]["source"], told["eye"]["width"]) == (str(images), 8)
+    assert [stage["name"] for stage in told["stages"]] == ["reconstruct", "sharpen"]
+    assert not out.exists()
+    wrong = run(capsys, "train", images, "--recipe", "large")
+    assert wrong.code == 2 and "there is no such recipe; known: small" in wrong.err
+
+
 def test_a_broken_picture_is_named_and_the_run_goes_on(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

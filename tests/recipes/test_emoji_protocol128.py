@@ -125,7 +125,7 @@ def test_captions_are_balanced_over_genders(recipe: SimpleNamespace) -> None:
 
 
 def test_paired_l1_is_the_objectives(recipe: SimpleNamespace) -> None:
-    from galip.training.losses import pyramid_l1
+    from galip.training.distances import pyramid_l1
 
     one, other = (torch.randint(256, (1, 3, 128, 128), dtype=torch.uint8) for _ in range(2))
     expected = float(pyramid_l1(one / 127.5 - 1, other / 127.5 - 1))

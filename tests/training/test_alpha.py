@@ -12,7 +12,7 @@ from training import toy
 
 import galip
 from galip.errors import InputError
-from galip.training import losses
+from galip.training import distances
 from galip.training.augment import lay_on
 from galip.training.config import TrainConfig
 from galip.training.run import open_run
@@ -45,7 +45,7 @@ def test_real_and_fake_lie_on_the_same_colour(rgba_data: Path, toy_clip: Path, t
     corners = real[:, :, 0, 0]  # nothing is there: the background shows
     torch.testing.assert_close(corners, background)
     stats = step(batch, micro.text)
-    assert stats.paired == pytest.approx(losses.pyramid_l1(fake.images, real).item(), rel=1e-4)
+    assert stats.paired == pytest.approx(distances.pyramid_l1(fake.images, real).item(), rel=1e-4)
     assert stats.loss_d is not None and stats.similarity is not None
 
 

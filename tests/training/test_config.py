@@ -44,7 +44,7 @@ def test_overrides_win_and_defaults_are_the_papers(file: Path) -> None:
         ("schedule.batch=1", r"schedule\.batch is 1"),
         ("schedule.images=many", r"schedule\.images is 'many'"),
         ("performance.precision=fp8", r"performance\.precision is 'fp8'"),
-        ("loss.zzz=1", r"unknown field loss\.zzz; known: noise, objective, paired, penalty_form"),
+        ("loss.zzz=1", r"unknown field loss\.zzz; known: heads, heads_warmup, noise, objective, paired"),
         ("no-equals", "is not section.field=value"),
         ("name.x=1", "is a value, not a section"),
     ],

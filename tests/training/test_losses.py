@@ -9,7 +9,7 @@ import pytest
 import torch
 from models import tiny as parts
 
-from galip.training import losses
+from galip.training import distances, losses
 from galip.training.config import LossConfig
 
 
@@ -60,17 +60,17 @@ def test_similarity_is_the_mean_cosine_whatever_the_norms() -> None:
 def test_distance_over_the_pyramid_by_hand() -> None:
     """A checkerboard of single pixels vanishes from the averages over two pixels on, one of double pixels later."""
     ones = torch.ones(2, 3, 16, 16)
-    assert losses.pyramid_l1(0.5 * ones, -0.25 * ones).item() == pytest.approx(0.75)
+    assert distances.pyramid_l1(0.5 * ones, -0.25 * ones).item() == pytest.approx(0.75)
     board = ones.clone()
     board[..., ::2, ::2] = board[..., 1::2, 1::2] = -1
-    assert losses.pyramid_l1(board, 0 * ones).item() == pytest.approx(1 / 4)
+    assert distances.pyramid_l1(board, 0 * ones).item() == pytest.approx(1 / 4)
     coarse = board[..., :8, :8].repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert losses.pyramid_l1(coarse, 0 * ones).item() == pytest.approx(2 / 4)
+    assert distances.pyramid_l1(coarse, 0 * ones).item() == pytest.approx(2 / 4)
 
 
 def test_distance_takes_sides_that_cannot_be_halved() -> None:
     drawn = torch.randn(2, 3, 7, 7)
-    assert losses.pyramid_l1(drawn, torch.zeros_like(drawn)).item() == pytest.approx(drawn.abs().mean().item())
+    assert distances.pyramid_l1(drawn, torch.zeros_like(drawn)).item() == pytest.approx(drawn.abs().mean().item())
 
 
 def test_the_paired_gradient_is_the_energy_scores() -> None:
@@ -79,9 +79,9 @@ def test_the_paired_gradient_is_the_energy_scores() -> None:
     real = torch.randn(1, 3, 8, 8, dtype=torch.float64)
     first, second = (torch.tensor(numbers) for numbers in zip(*permutations(range(5), 2), strict=True))
 
-    towards, apart = losses.energy_distances(drawn[first], real.expand(20, 3, 8, 8), drawn[second])
+    towards, apart = distances.energy_distances(drawn[first], real.expand(20, 3, 8, 8), drawn[second])
     (ours,) = torch.autograd.grad(towards - apart, drawn)
-    score = losses.pyramid_l1(drawn, real.expand_as(drawn)) - losses.pyramid_l1(drawn[first], drawn[second]) / 2
+    score = distances.pyramid_l1(drawn, real.expand_as(drawn)) - distances.pyramid_l1(drawn[first], drawn[second]) / 2
     (expected,) = torch.autograd.grad(score, drawn)
     assert (ours - expected).abs().max() < 1e-6 * expected.abs().max()
 
@@ -98,7 +98,7 @@ def test_the_paired_term_finds_both_pictures_where_a_plain_l1_finds_one() -> Non
         for _ in range(400):
             pictures = values[:, None, None, None].expand(size)
             real, again = ends[torch.randperm(64)], pictures[torch.randperm(64)]
-            paired, spread = losses.energy_distances(pictures, real, again)
+            paired, spread = distances.energy_distances(pictures, real, again)
             optimizer.zero_grad()
             (paired - weight_of_spread * spread).backward()
             optimizer.step()

@@ -20,8 +20,8 @@ from galip.errors import GalipError, InputError
 from galip.models.generator import MateGenerator
 from galip.training.checkpoint import forget_beyond, list_checkpoints, read_info
 from galip.training.config import TrainConfig
+from galip.training.distances import pyramid_l1
 from galip.training.export import export_checkpoint
-from galip.training.losses import pyramid_l1
 from galip.training.run import open_run
 from galip.training.stages import grow, stages_of
 

@@ -15,7 +15,7 @@ import galip
 from galip.data.rng import Stream
 from galip.errors import InputError
 from galip.models.text import T5SentenceEncoder
-from galip.training import losses
+from galip.training import distances
 from galip.training.batches import per_rank_batch_size
 from galip.training.loop import Trainer
 from galip.training.rng import sample_noise
@@ -124,8 +124,8 @@ def test_the_paired_term_compares_with_the_captions_own_picture(toy_data: Path, 
     ]
     with torch.no_grad():
         drawn, again = (generator(z, text.e, trainer.state.networks.vision) for z in noises)
-    distance = losses.pyramid_l1(drawn, batch.images.float() / 127.5 - 1).item()
-    spread = losses.pyramid_l1(drawn, again).item()
+    distance = distances.pyramid_l1(drawn, batch.images.float() / 127.5 - 1).item()
+    spread = distances.pyramid_l1(drawn, again).item()
     row = trainer.state.step(batch, text).numbers()
     assert (row["paired"], row["spread"]) == (pytest.approx(distance, rel=1e-4), pytest.approx(spread, rel=1e-4))
     assert row["loss_g"] == pytest.approx(row["adversarial"] + 2000 * (distance - spread), rel=1e-4)

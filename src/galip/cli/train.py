@@ -11,12 +11,23 @@ from galip.utils.terminal import note, progress_bars, say
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="A named configuration (own, coco, ...), or the YAML file of a run.")],
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A named configuration (own, coco, ...), or the YAML file of a run; with --recipe the images."
+        ),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="section.field=value, e.g. schedule.batch=16; wins over the file.")
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="Captioned images (folder, shards, pattern); same as data.source=...")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", help="small: from a few thousand captioned images of one kind to a model, without a GPU."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; default runs/NAME.")] = None,
     resume: Annotated[
@@ -40,6 +51,9 @@ def train(
 
     from galip.training.config_file import load_config
 
+    if recipe is not None:
+        _train_by_recipe(recipe, data or config, overrides or [], out, resume, dry_run)
+        return
     extra = [*(overrides or ()), *([f"data.source={json.dumps(data)}"] if data else ())]
     settings = load_config(config, extra, allow_commands)
     from galip.training.run import open_run
@@ -63,3 +77,21 @@ def train(
         model = trainer.fit()
     if main:
         say(f"{trainer.state.seen:,} images seen; model: {model}")
+
+
+def _train_by_recipe(
+    recipe: str, data: str, overrides: list[str], out: Path | None, resume: str | None, dry_run: bool
+) -> None:
+    import yaml
+
+    from galip.training.recipes import fit_recipe, recipe_config
+
+    out = out or Path("runs") / Path(data).resolve().name
+    settings = recipe_config(recipe, data, out, overrides)
+    for line in yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True).splitlines():
+        say(line)
+    if dry_run:
+        return
+    with progress_bars() as progress:
+        model = fit_recipe(settings, out, resume, progress)
+    say(f"model: {model}" if model is not None else "stopped; the same command with --resume latest goes on")

@@ -63,12 +63,13 @@ def load_tokenizer(place: str) -> Any:
     return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 
 
-def load_network(kind: Any, place: str, **options: Any) -> Any:
+def load_network(kind: Any, place: str, *, may_lack: tuple[str, ...] = (), **options: Any) -> Any:
     """A network of transformers, in fp32, from safetensors only.
 
     Args:
         kind: its class.
         place: a folder or a hub id.
+        may_lack: beginnings of the names of weights that may be missing, as nobody uses them.
         options: `from_pretrained`'s own.
 
     Raises:
@@ -84,8 +85,9 @@ def load_network(kind: Any, place: str, **options: Any) -> Any:
         )
     finally:
         logging.set_verbosity(verbosity)
-    if facts["missing_keys"]:
-        raise ValueError(f"no weights for {', '.join(sorted(facts['missing_keys'])[:3])} ...")
+    missing = sorted(name for name in facts["missing_keys"] if not name.startswith(may_lack))
+    if missing:
+        raise ValueError(f"no weights for {', '.join(missing[:3])} ...")
     return network.float()
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from galip.data.rng import Stream, sample_rng
 from galip.training.config import AugmentationConfig
+from galip.training.feature_config import FeatureAugmentationConfig
 from galip.training.tensors import Bundle
 
 _GREY = 0.0
@@ -45,30 +46,42 @@ class Augmentation(Bundle):
         return images if self.corners is None else cut_out(images, self.corners, self.hole)
 
 
+Streams = tuple[Stream, Stream, Stream]
+"""Of translation, colour and cutout."""
+
+CLIPS: Streams = (Stream.SHIFT, Stream.COLOUR, Stream.CUTOUT)
+FEATURES: Streams = (Stream.FEATURE_SHIFT, Stream.FEATURE_COLOUR, Stream.FEATURE_CUTOUT)
+
+
 def random_augmentations(
-    options: AugmentationConfig, size: int, run_seed: int, indices: list[int]
+    options: AugmentationConfig | FeatureAugmentationConfig,
+    size: int,
+    run_seed: int,
+    indices: list[int],
+    streams: Streams = CLIPS,
 ) -> tuple[Augmentation, Augmentation]:
-    """The augmentation of the real and of the drawn pictures of samples `indices`, on the CPU.
+    """The augmentation of the real and of the generated images of samples `indices`, on the CPU.
 
     Args:
-        options: the run's `augmentation` section.
-        size: side of the pictures in pixels.
+        options: the run's `augmentation` section, or its `features`.
+        size: side of the images in pixels.
         run_seed: the run's seed.
         indices: sample numbers.
+        streams: which random numbers: `CLIPS` or `FEATURES`.
     """
+    moving, colouring, covering = streams
     largest, hole = round(options.shift * size), round(options.cutout * size)
     nothing: tuple[None, None] = (None, None)
-    shifts = torch.from_numpy(random_shifts(run_seed, indices, largest)) if largest else nothing
+    shifts = torch.from_numpy(random_shifts(run_seed, indices, largest, moving)) if largest else nothing
     colours: Tensor | tuple[None, None] = nothing
     if options.colour:
-        drawn = np.stack([sample_rng(run_seed, index, Stream.COLOUR).random((2, 3)) for index in indices], axis=1)
+        drawn = np.stack([sample_rng(run_seed, index, colouring).random((2, 3)) for index in indices], axis=1)
         middle, reach = np.array([0.0, 1.0, 1.0]), np.array([0.5, 1.0, 0.5])
         colours = torch.from_numpy((middle + options.colour * reach * (2 * drawn - 1)).astype(np.float32))
     corners: Tensor | tuple[None, None] = nothing
     if hole:
         placed = [
-            sample_rng(run_seed, index, Stream.CUTOUT).integers(-(hole // 2), size - hole // 2, (2, 2))
-            for index in indices
+            sample_rng(run_seed, index, covering).integers(-(hole // 2), size - hole // 2, (2, 2)) for index in indices
         ]
         corners = torch.from_numpy(np.stack(placed, axis=1))
     real, fake = (Augmentation(shifts[side], colours[side], corners[side], hole) for side in range(2))
@@ -99,12 +112,9 @@ def lay_on(images: Tensor, colours: Tensor | None) -> Tensor:
     return images[:, :3] * alpha + behind * (1 - alpha)
 
 
-def random_shifts(run_seed: int, indices: list[int], largest: int) -> NDArray[np.int64]:
+def random_shifts(run_seed: int, indices: list[int], largest: int, stream: Stream = Stream.SHIFT) -> NDArray[np.int64]:
     """Translations in pixels from -largest to largest, [2, B, 2]: one for the real and one for the generated image."""
-    rows = [
-        sample_rng(run_seed, index, Stream.SHIFT).integers(-largest, largest, (2, 2), endpoint=True)
-        for index in indices
-    ]
+    rows = [sample_rng(run_seed, index, stream).integers(-largest, largest, (2, 2), endpoint=True) for index in indices]
     return np.stack(rows, axis=1)
 
 

@@ -244,12 +244,18 @@ def load_checkpoint(
     if (wrong := damage(folder)) is not None:
         raise GalipError(f"{wrong}: missing or damaged; resume from another checkpoint of this run")
     for name, network in (networks or {}).items():
-        tensors: dict[str, Tensor] = load_file(folder / f"{name}.safetensors", device=str(device))
+        path = folder / f"{name}.safetensors"
+        if not path.is_file():
+            raise GalipError(
+                f"{path}: this checkpoint has no such network; resume with the run's own configuration "
+                "(RUN/config.yaml)"
+            )
+        tensors: dict[str, Tensor] = load_file(path, device=str(device))
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:
             raise GalipError(
-                f"{folder / name}.safetensors does not fit the configured network; resume with the run's own "
+                f"{path} does not fit the configured network; resume with the run's own "
                 f"configuration ({str(error).splitlines()[-1].strip()})"
             ) from error
     states = torch.load(folder / OPTIMIZERS, map_location=device, weights_only=True)

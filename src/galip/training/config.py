@@ -7,23 +7,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from galip._deprecated import renamed
 from galip.evaluation.metrics.registry import METRICS, numbers_of
+from galip.training.feature_config import FeatureAugmentationConfig, FeatureNetworkConfig
+from galip.training.preparation_config import CLIPTrainingConfig, EyeConfig
+from galip.training.section import Section as Section
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
-
-
-class Section(BaseModel):
-    """A part of the tree: unknown fields are errors, values cannot change once they are read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def given(self) -> dict[str, Any]:
-        """The fields that are not None."""
-        return {name: value for name, value in self if value is not None}
 
 
 class ModelConfig(Section):
@@ -40,6 +33,17 @@ class ModelConfig(Section):
         None, gt=0, description="factor for T5's vectors; None: measured, so that their mean norm is 10"
     )
     second_clip: str = Field("", description="another CLIP, for loss.similarity_second and evaluation")
+    feature_networks: tuple[FeatureNetworkConfig, ...] = Field(
+        (), description="frozen networks whose features further discriminators judge; a name, or name, weights, ..."
+    )
+    head_channels: int = Field(64, gt=0, description="channels inside the discriminators on feature networks")
+
+    @field_validator("feature_networks", mode="before")
+    @classmethod
+    def _names_alone(cls, networks: Any) -> Any:
+        if not isinstance(networks, list | tuple):
+            return networks
+        return [{"name": one} if isinstance(one, str) else one for one in networks]
 
     @model_validator(mode="after")
     def _optimizers_have_a_model(self) -> ModelConfig:
@@ -123,6 +127,7 @@ class AugmentationConfig(Section):
     shift: float = Field(0.0, ge=0, le=0.5, description="random translation, in parts of the side")
     colour: float = Field(0.0, ge=0, le=1, description="random brightness, saturation and contrast; 1 is DiffAugment's")
     cutout: float = Field(0.0, ge=0, lt=1, description="side of a grey square, in parts of the side")
+    features: FeatureAugmentationConfig = FeatureAugmentationConfig()  # type: ignore[call-arg]
 
 
 class LossConfig(Section):
@@ -132,6 +137,9 @@ class LossConfig(Section):
         "adversarial", description="adversarial: the paper's; reconstruct: G alone, L1 to the caption's image"
     )
     similarity: float = Field(4.0, ge=0, description="lambda, weight of the CLIP similarity")
+    similarity_ramp: int = Field(0, ge=0, description="images of the stage over which lambda rises from 0")
+    heads: float = Field(1.0, ge=0, description="weight in L_G of the heads on model.feature_networks")
+    heads_warmup: int = Field(0, ge=0, description="images of the stage in which the heads learn and G does not listen")
     penalty_k: float = Field(2.0, ge=0, description="k, weight of the gradient penalty")
     penalty_p: float = Field(6.0, gt=0, description="p, its power")
     penalty_form: Literal["released", "paper"] = Field("released", description="formula of the penalty")
@@ -244,6 +252,7 @@ class EvaluationConfig(Section):
     metrics: tuple[str, ...] = Field((), description="metrics of galip evaluate as well, e.g. [fid, clip_score]")
     images: int = Field(1000, ge=2, description="images generated for these metrics")
     weights: dict[str, str] = Field({}, description="weights of their feature networks, by name")
+    eye: str = Field("", description="folder of an eye, for the scores eye_recognised and eye_distance; empty: none")
     keep_best: str = Field("", description="score by which the best checkpoint is kept; empty: none")
 
     @model_validator(mode="after")
@@ -253,6 +262,7 @@ class EvaluationConfig(Section):
             known = ", ".join(name for name, metric in METRICS.items() if metric.space != "judge")
             raise ValueError(f"evaluation.metrics: there is no metric {unknown[0]} for a run; known: {known}")
         scores = ["clip_score_own", "drawn_diversity", "clip_score_second", *numbers_of(self.metrics)]
+        scores += ["eye_recognised", "eye_distance"] if self.eye else []
         if self.keep_best not in ("", *scores):
             raise ValueError(
                 f"evaluation.keep_best is {self.keep_best!r}; known: {', '.join(scores)}, and others that "
@@ -270,16 +280,16 @@ class StageConfig(Section):
     """
 
     name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
-    generator: dict[str, Any] = {}
-    discriminator: dict[str, Any] = {}
+    generator: dict[str, Any] = Field({})
+    discriminator: dict[str, Any] = Field({})
     data: dict[str, Any] = Field({}, description="all but the source, which is the run's")
-    augmentation: dict[str, Any] = {}
-    loss: dict[str, Any] = {}
-    optimizer: dict[str, Any] = {}
+    augmentation: dict[str, Any] = Field({})
+    loss: dict[str, Any] = Field({})
+    optimizer: dict[str, Any] = Field({})
     schedule: dict[str, Any]
-    ema: dict[str, Any] = {}
-    guard: dict[str, Any] = {}
-    performance: dict[str, Any] = {}
+    ema: dict[str, Any] = Field({})
+    guard: dict[str, Any] = Field({})
+    performance: dict[str, Any] = Field({})
 
 
 class TrainConfig(Section):
@@ -303,6 +313,12 @@ class TrainConfig(Section):
     logging: LoggingConfig = LoggingConfig()  # type: ignore[call-arg]
     performance: PerformanceConfig = PerformanceConfig()  # type: ignore[call-arg]
     evaluation: EvaluationConfig = EvaluationConfig()  # type: ignore[call-arg]
+    clip_training: CLIPTrainingConfig | None = Field(
+        None, description="train the CLIP of the folder model.clip on the data before the run, unless it is there"
+    )
+    eye: EyeConfig | None = Field(
+        None, description="train the eye of the folder evaluation.eye on the data before the run, unless it is there"
+    )
     stages: tuple[StageConfig, ...] = Field((), description="one after the other; schedule.images is their sum")
 
     @model_validator(mode="before")
@@ -336,6 +352,14 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _what_is_prepared_has_a_place(self) -> TrainConfig:
+        if self.clip_training is not None and not self.model.clip:
+            raise ValueError("clip_training: name the folder that the CLIP is written to, model.clip")
+        if self.eye is not None and not self.evaluation.eye:
+            raise ValueError("eye: name the folder that the eye is written to, evaluation.eye")
+        return self
+
+    @model_validator(mode="after")
     def _second_clip_is_named(self) -> TrainConfig:
         asked = self.loss.similarity_second > 0 or self.evaluation.keep_best == "clip_score_second"
         if asked and not self.model.second_clip:
@@ -359,8 +383,15 @@ def stage_config(config: TrainConfig, number: int) -> TrainConfig:
         tree["generator"] |= earlier.generator
         tree["discriminator"] |= earlier.discriminator
     for section, values in config.stages[number].model_dump(exclude={"name"}).items():
-        tree[section] = tree[section] | values
+        tree[section] = _merged(tree[section], values)
     return TrainConfig.model_validate(tree)
+
+
+def _merged(tree: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """`tree` with `values` over it, section within section."""
+    both = {key: (tree[key], value) for key, value in values.items() if isinstance(tree.get(key), dict)}
+    inner = {key: _merged(*pair) for key, pair in both.items() if isinstance(pair[1], dict)}
+    return tree | values | inner
 
 
 def __getattr__(name: str) -> Any:

@@ -109,6 +109,13 @@ def load_config(name: str | Path, overrides: Sequence[str] = (), allow_commands:
     return parse_config(tree, str(path))
 
 
+def overridden(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> TrainConfig:
+    """The configuration of a tree of plain values, which is changed, with overrides over it; see `load_config`."""
+    for override in overrides:
+        _override(tree, override)
+    return parse_config(tree, origin)
+
+
 def parse_config(tree: dict[str, Any], origin: str) -> TrainConfig:
     """Validate a tree of plain values, names of version 0.1 included, and fill in the preset below it.
 
@@ -217,8 +224,12 @@ def _override(tree: dict[str, Any], override: str) -> dict[str, str]:
     old = next((old for old in RENAMED if key == old or key.startswith(f"{old}.")), None)
     now = key if old is None else RENAMED[old] + key.removeprefix(old)
     *sections, name = now.split(".")
-    for section in sections:
+    for number, section in enumerate(sections):
         child = tree.setdefault(section, {})
+        if isinstance(child, list):  # the stages: a section for each, by its name
+            child = {str(one.get("name")): one for one in child if isinstance(one, dict)}
+            if [*sections, name][number + 1] not in child:
+                raise InputError(f"override {override!r}: {section} has {', '.join(child) or 'nothing in it'}")
         if not isinstance(child, dict):
             raise InputError(f"override {override!r}: {section} is a value, not a section")
         tree = child

@@ -67,18 +67,20 @@ class CUDAGraphStep:
                 group["lr"] = torch.tensor(float(group["lr"]), device=step.device)
         self._compute: GraphedCall[MicroBatch, StepTensors] = GraphedCall(lambda micro: step.compute([micro]))
 
-    def __call__(self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0) -> StepStats:
+    def __call__(
+        self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0, seen: int | None = None
+    ) -> StepStats:
         """Take one step; see `TrainingStep.__call__`."""
         self.step.set_rates(lr_multiplier)
-        (micro,) = self.step.micro_batches(batch, text)
+        (micro,) = self.step.micro_batches(batch, text, seen)
         return self.step.stats(self._compute(micro))
 
 
 class GraphedCall(Generic[Inputs, Outputs]):
     """`step_impl`, called plainly for the first `WARMUP_STEPS` inputs, then captured and replayed.
 
-    There is one graph for each form of the inputs, which are two at most: a batch with one caption only has no
-    mismatched pairs.
+    There is one graph for each form of the inputs, which are few: a batch with one caption only has no mismatched
+    pairs, and in the end what feature networks see is no longer blurred.
 
     Args:
         step_impl: enqueues a whole step and answers its numbers; changes weights and optimiser states in place and

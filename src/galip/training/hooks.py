@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from galip.generation.noise import noise
 from galip.generation.output import on_background, to_pil
+from galip.models.generator import MateGenerator
 from galip.training.checkpoint import (
     CheckpointInfo,
     best_checkpoint,
@@ -22,6 +23,7 @@ from galip.training.checkpoint import (
     read_info,
 )
 from galip.training.evaluating import QuickScores, RunEvaluation, better
+from galip.training.forecast import Forecast
 from galip.training.guards import CollapseWatch, TrainingDiedError
 from galip.training.logs import Averages, RunLog
 from galip.training.step_base import StepStats
@@ -259,6 +261,7 @@ class EvaluationHook(Hook):
     Args:
         quick: in CLIP space, by the networks that train.
         thorough: by `galip.evaluation`; None: not asked for.
+        eye: by the eye; None: not asked for.
         log: where they are written.
 
     Attributes:
@@ -266,8 +269,14 @@ class EvaluationHook(Hook):
         is_best: whether this step's are the best so far by `evaluation.keep_best`.
     """
 
-    def __init__(self, quick: QuickScores, thorough: RunEvaluation | None, log: LogHook) -> None:
-        self.quick, self.thorough, self.log = quick, thorough, log
+    def __init__(
+        self,
+        quick: QuickScores,
+        thorough: RunEvaluation | None,
+        log: LogHook,
+        eye: Callable[[MateGenerator], dict[str, float]] | None = None,
+    ) -> None:
+        self.quick, self.thorough, self.log, self.eye = quick, thorough, log, eye
         self.scores: dict[str, float] = {}
         self.is_best = False
 
@@ -276,6 +285,8 @@ class EvaluationHook(Hook):
         self.is_best = False
         if trainer.passed(trainer.config.evaluation.every):
             self.scores = self.quick(trainer.state.average)
+            if self.eye is not None:
+                self.scores |= self.eye(trainer.state.average)
             if self.thorough is not None:
                 self.scores |= self.thorough(trainer.state.average, trainer.state.seen)
             self.log.write({"images": trainer.state.seen, **self.scores})
@@ -324,3 +335,22 @@ class CheckpointHook(Hook):
         """Save the last moment, unless it has been."""
         if trainer.saved_at != trainer.state.seen:
             trainer.save()
+
+
+class ForecastHook(Hook):
+    """Says of each stage how long it will take, from its first few steps."""
+
+    def start(self, trainer: Trainer) -> None:
+        """Begin with the stage that the run is in."""
+        self.enter_stage(trainer)
+
+    def enter_stage(self, trainer: Trainer) -> None:
+        """Begin anew."""
+        self.forecast = Forecast(trainer.state.stage.end - trainer.state.seen)
+
+    def after_step(self, trainer: Trainer, stats: StepStats) -> bool:
+        """Say it after the fourth step."""
+        if (expected := self.forecast.step(trainer.state.config.schedule.batch)) is not None:
+            stage = trainer.state.stage
+            trainer.tell(f"{stage.name}: {stage.end - stage.start:,} images, {expected}")
+        return False

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from galip.data.loader import Loader
 from galip.data.open import open_source
-from galip.data.protocol import BrokenRecordError
+from galip.data.protocol import BrokenRecordError, ImageSource
+from galip.data.streaming import StreamedShards
 from galip.distributed import Distributed
 from galip.errors import InputError
 from galip.training.config import TrainConfig
@@ -37,6 +38,16 @@ class TrainData:
     def __init__(self, config: TrainConfig, distributed: Distributed) -> None:
         self.config, self.distributed = config, distributed
         self.source = open_source(config.data.source)
+
+    def sized(self) -> ImageSource:
+        """The source, where its records have numbers.
+
+        Raises:
+            InputError: it is streamed.
+        """
+        if isinstance(self.source, StreamedShards):
+            raise InputError(f"{self.config.data.source} is streamed; use a folder, or shards on a local disk")
+        return self.source
 
     @property
     def records(self) -> int | None:

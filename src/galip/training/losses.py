@@ -5,12 +5,18 @@
 
 x is a real image with sentence vector e; e_mis is another image's; C are the tapped CLIP features. `discriminator_loss`
 and `generator_loss` are these two lines; what stands below them are their parts. All losses are means over the batch.
+
+A run that has feature networks F (`model.feature_networks`) adds the mean over their heads H, and over the places of
+their maps, of the same hinge:
+
+    L_D + mean relu(1 - H(F(x), e)) + 1/2 mean relu(1 + H(F(G(z,e)), e)) + 1/2 mean relu(1 + H(F(x), e_mis))
+    L_G - w * mean H(F(G(z,e)), e)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -18,16 +24,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from galip.models.discriminator import MateDiscriminator
+from galip.models.feature_heads import FeatureHeads
 from galip.training.config import LossConfig
+from galip.training.distances import energy_distances, pyramid_l1
 from galip.training.precision import Precision
+from galip.training.ramps import Ramps
 from galip.training.tensors import Bundle
 
 PenaltyForm = Literal["released", "paper"]
 
 # The paper's form takes a square root, whose gradient at 0 is infinite.
 _PAPER_EPSILON = 1e-12
-
-_PYRAMID_LEVELS = 4
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class DiscriminatorTerms(Bundle):
     score_fake: Tensor
     score_mismatch: Tensor
     r1: Tensor | None = None
+    d_heads: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,20 @@ class GeneratorTerms(Bundle):
     similarity_second: Tensor | None = None
     paired: Tensor | None = None
     spread: Tensor | None = None
+    heads: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Views(Bundle):
+    """What the discriminators see of B images.
+
+    Attributes:
+        taps: C(x), tapped CLIP features, each [B, width, g, g].
+        maps: F(x), maps of the feature networks, each [B, C, h, w]; empty where the run has none.
+    """
+
+    taps: list[Tensor]
+    maps: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -66,12 +88,18 @@ class FakeImages(Bundle):
         augmented: what CLIP is shown of them, [B, 3, S, S].
         taps: C(G(z, e)), tapped CLIP features, each [B, width, g, g].
         vectors: CLIP_image(G(z, e)), [B, embed_dim].
+        maps: F(G(z, e)), maps of the feature networks, each [B, C, h, w]; empty where the run has none.
     """
 
     images: Tensor
     augmented: Tensor
     taps: list[Tensor]
     vectors: Tensor
+    maps: list[Tensor] = field(default_factory=list)
+
+    def views(self) -> Views:
+        """What the discriminators see of them."""
+        return Views(self.taps, self.maps)
 
 
 def discriminator_loss(
@@ -135,6 +163,8 @@ def generator_loss(
     precision: Precision | None = None,
     second_pair: tuple[Tensor, Tensor] | None = None,
     paired_with: tuple[Tensor, Tensor] | None = None,
+    heads: FeatureHeads | None = None,
+    ramps: Ramps | None = None,
 ) -> GeneratorTerms:
     """L_G of B images.
 
@@ -148,22 +178,28 @@ def generator_loss(
         second_pair: a second CLIP's vectors of the fakes and of their captions, for `options.similarity_second`.
         paired_with: for `options.paired`, the real images of the same captions and G(z', e) of other noise z', both
             [B, 3, S, S] in [-1, 1].
+        heads: H, which judge `fake.maps`.
+        ramps: what some weights are multiplied with; None: 1.
     """
     precision = precision or Precision(e.device.type)
     with precision.mixed():
         scores = D(fake.taps, e).float()
     adversarial = -scores.mean()
     cosine = similarity(fake.vectors, e_clip)
-    loss = adversarial - options.similarity * cosine
+    loss = adversarial - options.similarity * (cosine if ramps is None else ramps.similarity * cosine)
 
-    second = paired = spread = None
+    second = paired = spread = of_heads = None
+    if heads is not None:
+        with precision.mixed():
+            of_heads = -_mean([logits.float().mean() for logits in heads(fake.maps, e)])
+        loss = loss + options.heads * (of_heads if ramps is None else ramps.heads * of_heads)
     if second_pair is not None:
         second = similarity(*second_pair)
         loss = loss - options.similarity_second * second
     if paired_with is not None:
         paired, spread = energy_distances(fake.images, *paired_with)
         loss = loss + options.paired * (paired - spread)
-    return GeneratorTerms(loss, adversarial, cosine, second, paired, spread)
+    return GeneratorTerms(loss, adversarial, cosine, second, paired, spread, of_heads)
 
 
 def reconstruction_loss(fake: Tensor, real: Tensor) -> GeneratorTerms:
@@ -177,16 +213,51 @@ def reconstruction_loss(fake: Tensor, real: Tensor) -> GeneratorTerms:
     return GeneratorTerms(distance, paired=distance)
 
 
+# ---- heads on feature networks
+
+
+def with_heads(
+    terms: DiscriminatorTerms,
+    H: FeatureHeads,
+    real: Sequence[Tensor],
+    fake: Sequence[Tensor],
+    e: Tensor,
+    e_mis: Tensor | None,
+    precision: Precision | None = None,
+) -> DiscriminatorTerms:
+    """L_D with the heads' hinge.
+
+    Args:
+        terms: L_D of Mate-D.
+        H: the heads.
+        real, fake: F(x) and F(G(z, e)), maps of the feature networks, each [B, C, h, w], not differentiated.
+        e, e_mis: see `discriminator_loss`.
+        precision: of the heads.
+    """
+    precision = precision or Precision(e.device.type)
+    with precision.mixed():
+        own, generated = H(real, e), H(fake, e)
+        mismatching = [] if e_mis is None else H(real, e_mis)
+    loss = _mean([hinge_real(logits.float()) for logits in own])
+    wrong = [_mean([hinge_fake(logits.float()) for logits in found]) for found in (generated, mismatching) if found]
+    loss = loss + torch.stack(wrong).sum() / 2
+    return replace(terms, loss_d=terms.loss_d + loss, d_heads=loss)
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(values)).mean()
+
+
 # ---- the hinge
 
 
 def hinge_real(logits: Tensor) -> Tensor:
-    """`mean relu(1 - D)` of the logits [B] of real images with their own captions."""
+    """`mean relu(1 - D)` of the logits [B, ...] of real images with their own captions."""
     return F.relu(1 - logits).mean()
 
 
 def hinge_fake(logits: Tensor) -> Tensor:
-    """`mean relu(1 + D)` of the logits [B] of generated images, or of real ones with another image's caption."""
+    """`mean relu(1 + D)` of the logits [B, ...] of generated images, or of real ones with another image's caption."""
     return F.relu(1 + logits).mean()
 
 
@@ -290,43 +361,9 @@ def _penalties(logits: Tensor, taps: Sequence[Tensor], e: Tensor, options: LossC
     return penalty, r1
 
 
-# ---- similarity, and distances between images
+# ---- similarity
 
 
 def similarity(image_vectors: Tensor, e: Tensor) -> Tensor:
     """Mean cosine between CLIP's vectors of the generated images and of their captions, both [B, embed_dim]."""
     return F.cosine_similarity(image_vectors.float(), e.float(), dim=1).mean()
-
-
-def pyramid_l1(one: Tensor, other: Tensor) -> Tensor:
-    """Mean L1 between images, both [B, C, S, S], over a pyramid.
-
-    The mean over the images themselves and their averages over squares of 2, 4 and 8 pixels (as far as S can be
-    divided): the coarse levels are about layout and colour and leave room for detail.
-    """
-    difference = one.float() - other.float()
-    levels = [difference.abs().mean()]
-    while len(levels) < _PYRAMID_LEVELS and difference.shape[-1] % 2 == 0:
-        difference = F.avg_pool2d(difference, 2)
-        levels.append(difference.abs().mean())
-    return torch.stack(levels).mean()
-
-
-def energy_distances(fake: Tensor, real: Tensor, other_fake: Tensor) -> tuple[Tensor, Tensor]:
-    """How far generated images are from the real one of their caption, and from another generated one of it.
-
-    With X and X' independent, `E d(X, x) - 1/2 E d(X, X')` is the energy score (Gneiting and Raftery, "Strictly Proper
-    Scoring Rules", 2007): least, for each pixel of each level, where generated images are distributed as real ones are.
-    The first term alone, as in Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017,
-    is least where every noise gives the median. By symmetry the first minus the second, with X' held fixed, has the
-    gradient of that score.
-
-    Args:
-        fake: X, [B, C, S, S].
-        real: x, the real images of the same captions.
-        other_fake: X', images of the same captions from other noise, not differentiated.
-
-    Returns:
-        The two distances, by `pyramid_l1`.
-    """
-    return pyramid_l1(fake, real), pyramid_l1(fake, other_fake.detach())

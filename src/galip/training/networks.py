@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ from galip.errors import GalipError, InputError
 from galip.model_repo.format import INDEX
 from galip.models.clip import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
+from galip.models.feature_heads import FeatureHeads
+from galip.models.feature_networks import FeatureNetwork
 from galip.models.generator import MateGenerator
 from galip.models.text import CLIPSentenceEncoder, SentenceEncoder, T5SentenceEncoder
 from galip.torch_backend.encoders import load_clip, load_t5
 from galip.training.config import ModelConfig, Section, TrainConfig
+from galip.training.feature_networks import open_feature_network
 
 
 @dataclass
@@ -38,6 +41,8 @@ class Networks:
         generator, discriminator: what learns.
         t5: what conditions in place of CLIP's text side, or None.
         second: another CLIP, or None.
+        feature_networks: further frozen networks that discriminators look through.
+        heads: those discriminators, which learn; None: there are none.
         t5_scale_known: whether the T5's scale is configured, or recorded in the model folder it comes from; if not, it
             is 1 until the run has measured it.
     """
@@ -50,11 +55,15 @@ class Networks:
     t5: T5SentenceEncoder | None = None
     second: SecondCLIP | None = None
     t5_scale_known: bool = False
+    feature_networks: list[FeatureNetwork] = field(default_factory=list)
+    heads: FeatureHeads | None = None
 
     def to_device(self, device: torch.device) -> None:
         """Move everything to a device."""
-        for network in (self.text_encoder, self.vision, self.generator, self.discriminator):
+        for network in (self.text_encoder, self.vision, self.generator, self.discriminator, *self.feature_networks):
             network.to(device)
+        if self.heads is not None:
+            self.heads.to(device)
         if self.second is not None:
             self.second.vision.to(device)
             self.second.encoder.model.to(device)
@@ -108,6 +117,10 @@ def build_networks(config: TrainConfig) -> Networks:
         networks.second = SecondCLIP(
             CLIPSentenceEncoder(second_tokenizer, second_text), FrozenCLIPVision(second_vision, "standard")
         )
+    if model.feature_networks:
+        networks.feature_networks = [open_feature_network(options) for options in model.feature_networks]
+        channels = [count for network in networks.feature_networks for count in network.channels()]
+        networks.heads = FeatureHeads(channels, networks.sentence_encoder.dim, model.head_channels)
     return networks
 
 

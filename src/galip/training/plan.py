@@ -73,11 +73,15 @@ def plan(trainer: Trainer) -> Plan:
     config, stage = state.config, state.stage
     networks = state.networks
     trained: dict[str, nn.Module] = {"generator": networks.generator, "discriminator": networks.discriminator}
+    if networks.heads is not None:
+        trained["heads"] = networks.heads
     frozen: dict[str, nn.Module] = {"CLIP-ViT": networks.vision.model, "text encoder": networks.text_encoder}
     if networks.t5 is not None:
         frozen["T5"] = networks.t5.model
     if networks.second is not None:
         frozen |= {"second CLIP-ViT": networks.second.vision.model, "second text": networks.second.encoder.model}
+    for options, network in zip(config.model.feature_networks, networks.feature_networks, strict=True):
+        frozen[options.name] = network
     counts = {name: _count(network) for name, network in trained.items()}
     frozen_counts = {name: _count(network) for name, network in frozen.items()}
     # Weights, gradients and two moments of what is trained, the average, and the frozen networks, four bytes each.

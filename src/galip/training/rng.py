@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from galip.data.rng import Stream, sample_rng
-from galip.training.augment import Augmentation, random_augmentations, random_backgrounds
+from galip.training.augment import FEATURES, Augmentation, random_augmentations, random_backgrounds
 from galip.training.config import TrainConfig
 from galip.training.tensors import Bundle
 
@@ -26,6 +26,7 @@ class RandomInputs(Bundle):
         z: noise, float32 [B, z_dim].
         other_z: independent noise, for a second image of each caption; None where the objective needs none.
         augment_real, augment_fake: the augmentation of the real and of the generated images.
+        features_real, features_fake: the same of what feature networks see; None: the objective has none.
         background: what real and generated images with an alpha channel are laid on, [B, 3] in [-1, 1]; None: they
             have none.
     """
@@ -35,6 +36,8 @@ class RandomInputs(Bundle):
     augment_real: Augmentation
     augment_fake: Augmentation
     background: Tensor | None = None
+    features_real: Augmentation | None = None
+    features_fake: Augmentation | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,11 @@ class SampleRNG:
         other = sample_noise(seed, indices, self.z_dim, Stream.OTHER_NOISE) if config.loss.paired else None
         augmentations = random_augmentations(config.augmentation, self.size, seed, indices)
         background = random_backgrounds(seed, indices) if self.channels == 4 else None
-        return RandomInputs(sample_noise(seed, indices, self.z_dim), other, *augmentations, background)
+        z = sample_noise(seed, indices, self.z_dim)
+        features: tuple[Augmentation, ...] = ()
+        if config.model.feature_networks and config.loss.objective == "adversarial":
+            features = random_augmentations(config.augmentation.features, self.size, seed, indices, FEATURES)
+        return RandomInputs(z, other, *augmentations, background, *features)
 
 
 def sample_noise(run_seed: int, indices: list[int], z_dim: int, stream: Stream = Stream.NOISE) -> Tensor:

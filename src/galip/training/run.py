@@ -8,8 +8,9 @@ from galip.distributed import Distributed
 from galip.training.checkpoint import starting_checkpoint
 from galip.training.config import TrainConfig
 from galip.training.evaluating import QuickScores, RunEvaluation
+from galip.training.eye.scores import EyeScores
 from galip.training.guards import CollapseWatch
-from galip.training.hooks import CheckpointHook, CollapseHook, EvaluationHook, GridHook, Hook, LogHook
+from galip.training.hooks import CheckpointHook, CollapseHook, EvaluationHook, ForecastHook, GridHook, Hook, LogHook
 from galip.training.inputs import TrainData
 from galip.training.logs import check_trackers
 from galip.training.loop import Trainer
@@ -49,9 +50,14 @@ def open_run(config: TrainConfig, out: Path, resume: str | None = None, progress
         thorough = None
         if options.metrics:
             thorough = RunEvaluation(config, state.networks, distributed, out / "evaluations")
-        evaluation = EvaluationHook(QuickScores(state.networks, captions, distributed), thorough, log)
+        eye = None
+        if options.eye:
+            eye = EyeScores(Path(options.eye), data.sized(), state.networks, options.captions, distributed)
+        evaluation = EvaluationHook(QuickScores(state.networks, captions, distributed), thorough, log, eye)
         hooks.append(evaluation)
     hooks.append(CheckpointHook(evaluation))
+    if config.stages:
+        hooks.append(ForecastHook())
 
     trainer = Trainer(config, state, data, hooks, folder)
     if checkpoint is not None:

@@ -100,7 +100,7 @@ class TrainState:
         Raises:
             NotFiniteError: a number of the step is not finite; the average has not followed.
         """
-        stats = self.take_step(batch, text, self.lr_multiplier())
+        stats = self.take_step(batch, text, self.lr_multiplier(), self.seen - self.stage.start)
         check_finite(stats.numbers())
         size, ema = self.config.schedule.batch, self.config.ema
         self.seen += size
@@ -162,7 +162,12 @@ class TrainState:
 
     def _saved_networks(self) -> dict[str, nn.Module]:
         networks = self.networks
-        return {"generator": networks.generator, "ema": self.average, "discriminator": networks.discriminator}
+        saved: dict[str, nn.Module] = {
+            "generator": networks.generator,
+            "ema": self.average,
+            "discriminator": networks.discriminator,
+        }
+        return saved if networks.heads is None else saved | {"heads": networks.heads}
 
 
 def build_state(

@@ -16,27 +16,39 @@ from torch import Tensor, nn
 
 from galip.distributed import Distributed
 from galip.models.discriminator import MateDiscriminator
+from galip.models.feature_heads import FeatureHeads
 from galip.training import losses
-from galip.training.augment import lay_on
+from galip.training.augment import Augmentation, lay_on
 from galip.training.batches import caption_ids
 from galip.training.config import LossConfig, TrainConfig
-from galip.training.losses import DiscriminatorTerms, FakeImages, GeneratorTerms
+from galip.training.losses import DiscriminatorTerms, FakeImages, GeneratorTerms, Views
 from galip.training.networks import Networks
 from galip.training.precision import Precision
+from galip.training.ramps import Ramps, blurred
 from galip.training.step_base import MicroBatch, StepTensors, TrainingStep
 
 
 class DiscriminatorLoss(nn.Module):
-    """`losses.discriminator_loss` as one module with one backward pass, which is what gradient averaging needs."""
+    """L_D as one module with one backward pass, which is what gradient averaging needs."""
 
-    def __init__(self, discriminator: MateDiscriminator, options: LossConfig, precision: Precision) -> None:
+    def __init__(
+        self,
+        discriminator: MateDiscriminator,
+        options: LossConfig,
+        precision: Precision,
+        heads: FeatureHeads | None = None,
+    ) -> None:
         super().__init__()
-        self.discriminator = discriminator
+        self.discriminator, self.heads = discriminator, heads
         self.options, self.precision = options, precision
 
-    def forward(self, real: list[Tensor], fake: list[Tensor], e: Tensor, e_mis: Tensor | None) -> DiscriminatorTerms:
-        """See `losses.discriminator_loss`."""
-        return losses.discriminator_loss(self.discriminator, real, fake, e, e_mis, self.options, self.precision)
+    def forward(self, real: Views, fake: Views, e: Tensor, e_mis: Tensor | None) -> DiscriminatorTerms:
+        """See `losses.discriminator_loss` and `losses.with_heads`."""
+        D, options, precision = self.discriminator, self.options, self.precision
+        terms = losses.discriminator_loss(D, real.taps, fake.taps, e, e_mis, options, precision)
+        if self.heads is None:
+            return terms
+        return losses.with_heads(terms, self.heads, real.maps, fake.maps, e, e_mis, precision)
 
 
 class GANStep(TrainingStep):
@@ -50,7 +62,7 @@ class GANStep(TrainingStep):
 
     def __init__(self, networks: Networks, config: TrainConfig, distributed: Distributed) -> None:
         trained: dict[str, list[nn.Module]] = {"generator": [networks.generator]}
-        trained["discriminator"] = [networks.discriminator]
+        trained["discriminator"] = [networks.discriminator, *([] if networks.heads is None else [networks.heads])]
         super().__init__(networks, config, distributed, trained)
         vision = networks.vision
         self._taps_and_embed: Any = vision.taps_and_embed
@@ -59,7 +71,7 @@ class GANStep(TrainingStep):
             # Mate-D stays as it is: its gradient penalty is differentiated twice, which compiled graphs cannot do.
             self._taps_and_embed, self._taps = torch.compile(vision.taps_and_embed), torch.compile(vision.taps)
         self._discriminator_loss = distributed.wrap(
-            DiscriminatorLoss(networks.discriminator, config.loss, self.precision)
+            DiscriminatorLoss(networks.discriminator, config.loss, self.precision, networks.heads)
         )
 
     def compute(self, micros: Sequence[MicroBatch]) -> StepTensors:
@@ -68,14 +80,16 @@ class GANStep(TrainingStep):
         fake = None if only is None else self.g_forward(only)  # G learns from the very images that D saw
         terms: list[dict[str, Tensor]] = []
         vectors = []
+        if self.networks.heads is not None:
+            self.networks.heads.update_norms()
         for number, micro in enumerate(micros):
             if fake is not None:
-                fake_taps = [tap.detach() for tap in fake.taps]
+                seen = fake.views().detach()
             else:
                 with torch.no_grad():
-                    fake_taps = self.g_forward(micro).taps
+                    seen = self.g_forward(micro).views()
             more = number + 1 < parts
-            terms.append(self.d_backward(micro, fake_taps, parts, more).named())
+            terms.append(self.d_backward(micro, seen, parts, more).named())
         self.optimizer_step("discriminator")
         for number, micro in enumerate(micros):
             more = number + 1 < parts
@@ -86,7 +100,7 @@ class GANStep(TrainingStep):
         return self.collect(terms, vectors)
 
     def g_forward(self, micro: MicroBatch, more_to_come: bool = False) -> FakeImages:
-        """Generate the images of a micro-batch, and look at them through CLIP.
+        """Generate the images of a micro-batch, and look at them through CLIP and the feature networks.
 
         Args:
             micro: the samples.
@@ -97,21 +111,28 @@ class GANStep(TrainingStep):
             images = lay_on(images, micro.random.background)
             augmented = micro.random.augment_fake(images)
             taps, vectors = self.clip_features(augmented)
-        return FakeImages(images, augmented, taps, vectors)
+            maps = self.feature_maps(images, micro.random.features_fake, micro.ramps)
+        return FakeImages(images, augmented, taps, vectors, maps)
 
     def clip_features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Taps, each [b, width, g, g], and CLIP's image vectors [b, embed_dim] of generated images."""
         taps, vectors = self._taps_and_embed(images, self.networks.discriminator.tap_blocks)
         return taps, vectors
 
+    def feature_maps(self, images: Tensor, augment: Augmentation | None, ramps: Ramps | None) -> list[Tensor]:
+        """Maps of all feature networks, each [b, C, h, w], of images that are blurred and augmented before."""
+        if augment is None:
+            return []
+        shown = augment(blurred(images, ramps))
+        return [maps for network in self.networks.feature_networks for maps in network(shown)]
+
     @torch.no_grad()
-    def real_taps(self, micro: MicroBatch) -> list[Tensor]:
-        """Taps of a micro-batch's real images, each [b, width, g, g]."""
+    def real_views(self, micro: MicroBatch) -> Views:
+        """What the discriminators see of a micro-batch's real images."""
+        images, random = self.real_images(micro), micro.random
         with self.precision.mixed():
-            taps: list[Tensor] = self._taps(
-                micro.random.augment_real(self.real_images(micro)), self.networks.discriminator.tap_blocks
-            )
-        return taps
+            taps = self._taps(random.augment_real(images), self.networks.discriminator.tap_blocks)
+            return Views(taps, self.feature_maps(images, random.features_real, micro.ramps))
 
     @torch.no_grad()
     def other_images(self, micro: MicroBatch) -> Tensor:
@@ -122,18 +143,18 @@ class GANStep(TrainingStep):
             images: Tensor = self.networks.generator(z, micro.text.e, self.networks.vision)
         return lay_on(images, micro.random.background)
 
-    def d_loss(self, micro: MicroBatch, real_taps: list[Tensor], fake_taps: list[Tensor]) -> DiscriminatorTerms:
+    def d_loss(self, micro: MicroBatch, real: Views, fake: Views) -> DiscriminatorTerms:
         """L_D of a micro-batch."""
-        terms: DiscriminatorTerms = self._discriminator_loss(real_taps, fake_taps, micro.text.e, micro.e_mis)
+        terms: DiscriminatorTerms = self._discriminator_loss(real, fake, micro.text.e, micro.e_mis)
         return terms
 
     def d_backward(
-        self, micro: MicroBatch, fake_taps: list[Tensor], parts: int = 1, more_to_come: bool = False
+        self, micro: MicroBatch, fake: Views, parts: int = 1, more_to_come: bool = False
     ) -> DiscriminatorTerms:
         """Add the gradients of L_D to D's; the terms come back detached."""
-        real_taps = self.real_taps(micro)
+        real = self.real_views(micro)
         with self.distributed.without_sync(self._discriminator_loss, more_to_come):
-            terms = self.d_loss(micro, real_taps, fake_taps)
+            terms = self.d_loss(micro, real, fake)
             self.backward("discriminator", terms.loss_d / parts)
         return terms.detach()
 
@@ -147,7 +168,16 @@ class GANStep(TrainingStep):
         if options.paired:
             paired_with = self.real_images(micro), self.other_images(micro)
         return losses.generator_loss(
-            self.networks.discriminator, fake, text.e, text.clip, options, self.precision, second_pair, paired_with
+            self.networks.discriminator,
+            fake,
+            text.e,
+            text.clip,
+            options,
+            self.precision,
+            second_pair,
+            paired_with,
+            self.networks.heads,
+            micro.ramps,
         )
 
     def g_backward(

@@ -19,6 +19,7 @@ from galip.training.config import TrainConfig
 from galip.training.muon import Muon
 from galip.training.networks import Networks
 from galip.training.precision import DTYPES, Precision, keep_scale_up
+from galip.training.ramps import Ramps, ramps_at
 from galip.training.rng import RandomInputs, SampleRNG
 from galip.training.tensors import Bundle
 from galip.training.text_vectors import TextVectors
@@ -33,12 +34,14 @@ class MicroBatch(Bundle):
         text: vectors of their captions.
         e_mis: sentence vectors of other captions [b, cond_dim]; None where the whole batch has one caption.
         random: noise, augmentation, background.
+        ramps: what grows or fades over the stage; None: nothing does.
     """
 
     images: Tensor
     text: TextVectors
     e_mis: Tensor | None
     random: RandomInputs
+    ramps: Ramps | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class StepStats:
     """The numbers of a step: means over the whole batch, equal on every process.
 
     Attributes:
-        loss_d, d_real, d_fake, d_mismatch, penalty, r1: L_D and its parts.
-        loss_g, adversarial, similarity, similarity_second, paired, spread: L_G and its parts.
+        loss_d, d_real, d_fake, d_mismatch, penalty, r1, d_heads: L_D and its parts.
+        loss_g, adversarial, similarity, similarity_second, paired, spread, heads: L_G and its parts.
         score_real, score_fake, score_mismatch: D's mean logits.
         diversity: mean pairwise cosine distance of the generated images in CLIP space.
 
@@ -76,6 +79,7 @@ class StepStats:
     d_mismatch: float | None = None
     penalty: float | None = None
     r1: float | None = None
+    d_heads: float | None = None
     score_real: float | None = None
     score_fake: float | None = None
     score_mismatch: float | None = None
@@ -85,6 +89,7 @@ class StepStats:
     similarity_second: float | None = None
     paired: float | None = None
     spread: float | None = None
+    heads: float | None = None
 
     def numbers(self) -> dict[str, float]:
         """Those that the objective has, by name."""
@@ -95,8 +100,10 @@ class StepStats:
 class TakesSteps(Protocol):
     """A step, or what it is wrapped in."""
 
-    def __call__(self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0) -> StepStats:
-        """Take one step; see `GANStep.__call__`."""
+    def __call__(
+        self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0, seen: int | None = None
+    ) -> StepStats:
+        """Take one step; see `TrainingStep.__call__`."""
 
 
 class TrainingStep:
@@ -147,16 +154,19 @@ class TrainingStep:
             return Muon(parameters, options.lr_muon, options.muon_momentum, rate, options.betas)
         return torch.optim.Adam(parameters, rate, options.betas, fused=True)
 
-    def __call__(self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0) -> StepStats:
+    def __call__(
+        self, batch: Batch, text: TextVectors, lr_multiplier: float = 1.0, seen: int | None = None
+    ) -> StepStats:
         """Take one step.
 
         Args:
             batch: this process's samples of the step.
             text: vectors of their captions, on the device.
             lr_multiplier: what the learning rates are multiplied with.
+            seen: images of the stage before this step, for what grows or fades over it; None: it has done so.
         """
         self.set_rates(lr_multiplier)
-        return self.stats(self.compute(self.micro_batches(batch, text)))
+        return self.stats(self.compute(self.micro_batches(batch, text, seen)))
 
     def compute(self, micros: Sequence[MicroBatch]) -> StepTensors:
         """All the work of a step: weights and optimiser states change in place."""
@@ -171,19 +181,22 @@ class TrainingStep:
                 else:
                     group["lr"] = rate * multiplier
 
-    def micro_batches(self, batch: Batch, text: TextVectors) -> list[MicroBatch]:
-        """What this process takes one after the other."""
+    def micro_batches(self, batch: Batch, text: TextVectors, seen: int | None = None) -> list[MicroBatch]:
+        """What this process takes one after the other; `seen`: see `__call__`."""
         size = len(batch.captions)
         e_mis = self.mismatched(batch.captions, text.e)
         random = self.sample_rng(batch.indices) if batch.extra is None else batch.extra
         at_once = self.config.performance.micro_batch or size
         parts = [slice(start, start + at_once) for start in range(0, size, at_once)]
+        after = self.config.schedule.images if seen is None else seen
+        ramps = ramps_at(self.config, after, self.networks.generator.image_size, self.device)
         return [
             MicroBatch(
                 batch.images[part].to(self.device),
                 text[part],
                 None if e_mis is None else e_mis[part],
                 random[part].to(self.device),
+                ramps,
             )
             for part in parts
         ]
@@ -269,7 +282,8 @@ def prepare_models(networks: Networks, device: torch.device, channels_last: bool
     """
     wanted = device.type == "cuda" if channels_last is None else channels_last
     layout = torch.channels_last if wanted else torch.contiguous_format
-    for network in (networks.vision, networks.generator, networks.discriminator):
+    moved: list[nn.Module] = [networks.vision, networks.generator, networks.discriminator, *networks.feature_networks]
+    for network in (*moved, *([] if networks.heads is None else [networks.heads])):
         network.to(device).to(memory_format=layout)
     networks.generator.fold()
 

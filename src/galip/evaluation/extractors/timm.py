@@ -56,22 +56,7 @@ class TimmExtractor(FrozenExtractor):
         Raises:
             GalipError: timm is missing, it knows no such network, or the weights cannot be had or do not fit.
         """
-        timm: Any = needed_package("timm")
-        if architecture not in timm.list_models():
-            near = ", ".join(timm.list_models(f"*{architecture.partition('_')[0]}*")[:5]) or "see timm.list_models()"
-            raise InputError(f"{PREFIX}{architecture}: timm has no such network ({near})")
-        file = Path(weights).expanduser() if weights else None
-        local = file is not None and file.is_file()
-        try:
-            arguments = {"pretrained_cfg_overlay": {"hf_hub_id": weights}} if weights and not local else {}
-            network = timm.create_model(architecture, pretrained=not local, **arguments)
-        except Exception as error:  # whatever the hub's client raises
-            raise GalipError(
-                f"{PREFIX}{architecture}: its weights cannot be had ({str(error).splitlines()[0]}); give a file with "
-                f"--weights {PREFIX}{architecture}=FILE"
-            ) from error
-        if local and file is not None:
-            load_into(network, _in_timms_names(network, read_weights(file)), str(file))
+        network: Any = open_timm(architecture, weights)
         if side is None:
             side = int(network.pretrained_cfg["input_size"][-1])
         return cls(architecture, weights or architecture, network, side)
@@ -112,6 +97,35 @@ class TimmExtractor(FrozenExtractor):
         if self.side and x.shape[-1] != self.side:
             x = F.interpolate(x, (self.side, self.side), mode="bicubic", align_corners=False, antialias=True)
         return ((x.clamp(0, 1) - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+
+
+def open_timm(architecture: str, weights: str | None = None) -> nn.Module:
+    """A network of timm with its weights.
+
+    Args:
+        architecture, weights: see `TimmExtractor.open`.
+
+    Raises:
+        GalipError: timm is missing, it knows no such network, or the weights cannot be had or do not fit.
+    """
+    timm: Any = needed_package("timm")
+    if architecture not in timm.list_models():
+        near = ", ".join(timm.list_models(f"*{architecture.partition('_')[0]}*")[:5]) or "see timm.list_models()"
+        raise InputError(f"{PREFIX}{architecture}: timm has no such network ({near})")
+    file = Path(weights).expanduser() if weights else None
+    local = file is not None and file.is_file()
+    try:
+        arguments = {"pretrained_cfg_overlay": {"hf_hub_id": weights}} if weights and not local else {}
+        network = timm.create_model(architecture, pretrained=not local, **arguments)
+    except Exception as error:  # whatever the hub's client raises
+        raise GalipError(
+            f"{PREFIX}{architecture}: its weights cannot be had ({str(error).splitlines()[0]}); give a file with "
+            f"--weights {PREFIX}{architecture}=FILE"
+        ) from error
+    if local and file is not None:
+        load_into(network, _in_timms_names(network, read_weights(file)), str(file))
+    result: nn.Module = network
+    return result
 
 
 def _in_timms_names(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""A small CLIP trained on the captioned images of one folder."""
