@@ -33,6 +33,7 @@ CALLS = [
     ("train", "train", TORCH, ["train", "run.yaml", "--data", "images"]),
     ("evaluate", "eval", TORCH, ["evaluate", "emoji-64", "--protocol", "emoji64", "-o", "result.json"]),
     ("serve", "serve", SERVE, ["serve"]),
+    ("mcp", "mcp", ("mcp",), ["mcp"]),
     ("serve", "cluster", ("ray",), ["serve", "--cluster", "ray"]),
     ("bulk", "cluster", ("ray",), ["bulk", "prompts.txt", "out", "--cluster", "ray"]),
     ("data", "hub", ("datasets",), ["data", "prepare", "hub", "someone/images", "out"]),

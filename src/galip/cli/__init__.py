@@ -32,6 +32,7 @@ COMMANDS = {
     "walk": Command("Walk from image to image, as a video."),
     "invert": Command("Find what generates an image, and edit it by prompts.", "torch"),
     "serve": Command("Serve a model: a web app, and an API like OpenAI's.", "serve"),
+    "mcp": Command("Offer a model to an assistant, as tools.", "mcp"),
     "bulk": Command("Generate images for prompts by the million, into shards."),
     "info": Command("Say what a model is made of and trained on."),
     "models": Command("List the models that are on this machine."),

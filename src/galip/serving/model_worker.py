@@ -57,6 +57,7 @@ class ModelWorker:
 
     Attributes:
         info: what clients are told of the model.
+        batch_size: as the spec has it.
 
     Raises:
         GalipError: it cannot be loaded, or it has no text encoder.
@@ -70,6 +71,7 @@ class ModelWorker:
             precision=spec.precision,
             threads=spec.threads,
         )
+        self.batch_size = spec.batch_size
         self._vectors: OrderedDict[str, FloatArray] = OrderedDict()
         self.info = ModelInfo(
             name=spec.name or model_name(spec.model),
