@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import timm
 import torch
 import yaml
 from safetensors.torch import load_file
@@ -107,6 +108,20 @@ def test_two_processes_in_micro_batches_equal_them_too(config: Path, two: Path, 
     one = open_run(load_config(config, ["evaluation.every=12"]), tmp_path / "run", resume="latest")
     again = QuickScores(one.state.networks, one.data.captions(256), one.distributed)(one.state.average)
     assert {name: scores[name] for name in again} == pytest.approx(again, abs=1e-5)
+
+
+def test_two_processes_in_micro_batches_equal_one_with_heads_on_a_feature_network(config: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, file = "test_efficientnet", tmp_path / "weights.pth"
+    torch.save(timm.create_model(network).state_dict(), file)
+    asked = json.dumps([{"name": f"timm:{network}", "weights": str(file)}])
+    options = [f"model.feature_networks={asked}", "schedule.images=8", "augmentation.features.blur_images=8"]
+    launch(["-m", "galip"], config, tmp_path / "one", *options)
+    launch(TORCHRUN, config, tmp_path / "two", *options, "performance.micro_batch=1")
+    for a, b in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
+        assert "d_heads" in a and {k: v for k, v in a.items() if k != "images_per_second"} == pytest.approx(
+            {k: v for k, v in b.items() if k != "images_per_second"}, rel=1e-4, abs=1e-4
+        )
 
 
 def test_killed_in_the_middle_two_processes_go_on_bit_for_bit(config: Path, two: Path, tmp_path: Path) -> None:
