@@ -173,9 +173,9 @@ def random_batch(networks: Networks, size: int, number: int, rank: int = 0, worl
     return Batch(images, [captions(1, index)[0] for index in indices], indices)
 
 
-def run_config(batch: int, device: str = "cpu") -> TrainConfig:
-    """A run with the paper's constants and this batch."""
-    sections = {"schedule": {"images": batch, "batch": batch}, "performance": {"device": device}}
+def run_config(batch: int, device: str = "cpu", **performance: Any) -> TrainConfig:
+    """A run with the paper's constants and this batch; `performance` is more of that section."""
+    sections = {"schedule": {"images": batch, "batch": batch}, "performance": {"device": device, **performance}}
     return TrainConfig.model_validate({"name": "benchmark", "data": {"source": "."}, **sections})
 
 

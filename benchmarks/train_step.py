@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py                      # released-b32-224, batch 4, 5 steps, 2 threads
     python benchmarks/train_step.py --sweep              # and our step at other batches, resolutions, backbones
+    python benchmarks/train_step.py --precision bf16     # both in bf16 by autocast, for a CPU that has it
 
 First every loss term of one step is compared: the measurement ends there if any differs by more than 1e-5. That step is
 taken at a hundredth of the learning rates: Adam's first step moves each weight by the whole rate whatever the size of
@@ -52,7 +53,7 @@ from galip.training.text_vectors import CaptionVectors
 from galip.utils.memory import peak_bytes
 from galip.utils.provenance import machine
 
-TOLERANCE = 1e-5
+TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}
 CHECKED_AT = 0.01
 """Share of the learning rates at which loss terms are compared."""
 WARM_UP = 1
@@ -82,8 +83,8 @@ Step = Callable[[int], dict[str, float]]
 class TimedStep(GANStep):
     """The trainer's step with a stopwatch on each of its parts."""
 
-    def __init__(self, networks: Networks, batch: int, distributed: Distributed) -> None:
-        super().__init__(networks, run_config(batch), distributed)
+    def __init__(self, networks: Networks, batch: int, distributed: Distributed, precision: str) -> None:
+        super().__init__(networks, run_config(batch, precision=precision), distributed)
         self.watch = Stopwatch()
 
     def g_forward(self, micro: MicroBatch, more_to_come: bool = False) -> FakeImages:
@@ -120,10 +121,12 @@ class TimedStep(GANStep):
 class Ours:
     """The trainer's step; `watch` knows its parts."""
 
-    def __init__(self, networks: Networks, batch: int, steps: int, distributed: Distributed) -> None:
+    def __init__(
+        self, networks: Networks, batch: int, steps: int, distributed: Distributed, precision: str = "fp32"
+    ) -> None:
         self.networks, self.batch = networks, batch
         prepare_models(networks, distributed.device)
-        self.step = TimedStep(networks, batch, distributed)
+        self.step = TimedStep(networks, batch, distributed, precision)
         self.watch = self.step.watch
         seen = [caption for number in range(steps) for caption in random_batch(networks, batch, number).captions]
         self.vectors = CaptionVectors(networks, sorted(seen), distributed)
@@ -137,8 +140,10 @@ class Ours:
 class Released:
     """The released step; `watch` knows its parts."""
 
-    def __init__(self, networks: Networks, batch: int, steps: int, distributed: Distributed) -> None:
-        self.networks, config = networks, run_config(batch)
+    def __init__(
+        self, networks: Networks, batch: int, steps: int, distributed: Distributed, precision: str = "fp32"
+    ) -> None:
+        self.networks, config, self.precision = networks, run_config(batch), precision
         self.seed = config.seed
         step = ReleasedStep(networks, config.loss, config.optimizer)
         self.rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in step.optimizers.items()}
@@ -157,7 +162,8 @@ class Released:
         for name, optimizer in self.step.optimizers.items():
             optimizer.param_groups[0]["lr"] = self.rates[name] * factor
         z = sample_noise(self.seed, batch.indices, self.networks.generator.z_dim)
-        return self.step(batch.images, batch.captions, z)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.step(batch.images, batch.captions, z)
 
 
 KINDS: dict[str, Any] = {"released": Released, "ours": Ours}
@@ -166,19 +172,22 @@ KINDS: dict[str, Any] = {"released": Released, "ours": Ours}
 # ---- one kind in a process of its own
 
 
-def measure_one(kind: str, size: str, batch: int, steps: int) -> dict[str, Any]:
+def measure_one(kind: str, size: str, batch: int, steps: int, precision: str = "fp32") -> dict[str, Any]:
     """Seconds of each step after the warm-up, and the most memory that this process has held."""
     if kind == "ours":
         keep_freed_memory()  # as the trainer does
     networks = random_networks(size)
-    step = KINDS[kind](networks, batch, WARM_UP + steps, Distributed("cpu"))
+    step = KINDS[kind](networks, batch, WARM_UP + steps, Distributed("cpu"), precision)
     seconds = [_timed(step, random_batch(networks, batch, number)) for number in range(WARM_UP + steps)]
     return {"seconds": seconds[WARM_UP:], "peak_bytes": peak_bytes()}
 
 
-def in_fresh_process(kind: str, size: str, batch: int, steps: int, threads: int) -> dict[str, Any]:
+def in_fresh_process(
+    kind: str, size: str, batch: int, steps: int, threads: int, precision: str = "fp32"
+) -> dict[str, Any]:
     """`measure_one` where nothing else has used memory before."""
     options = {"--only": kind, "--preset": size, "--batch": batch, "--steps": steps, "--threads": threads}
+    options["--precision"] = precision
     command = [sys.executable, __file__, *(str(word) for option in options.items() for word in option)]
     print(f"measuring {kind}, {size}, batch {batch}, on its own ...", file=sys.stderr)
     ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -186,12 +195,12 @@ def in_fresh_process(kind: str, size: str, batch: int, steps: int, threads: int)
     return answer
 
 
-def alone(size: str, batch: int, steps: int, threads: int) -> dict[str, Any]:
+def alone(size: str, batch: int, steps: int, threads: int, precision: str = "fp32") -> dict[str, Any]:
     """Each kind in processes of its own, in turns, as a user runs them: the allocator is set up by ours only."""
     rounds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for _ in range(ROUNDS):
         for kind, found in rounds.items():
-            found.append(in_fresh_process(kind, size, batch, steps, threads))
+            found.append(in_fresh_process(kind, size, batch, steps, threads, precision))
     seconds = {kind: median([s for found in each for s in found["seconds"]]) for kind, each in rounds.items()}
     return {
         "peak_bytes": {kind: max(found["peak_bytes"] for found in each) for kind, each in rounds.items()},
@@ -209,16 +218,16 @@ def _timed(step: Any, batch: Batch) -> float:
 # ---- both in one process, in turns
 
 
-def compare(size: str, batch: int, steps: int) -> dict[str, Any]:
+def compare(size: str, batch: int, steps: int, precision: str = "fp32") -> dict[str, Any]:
     """Loss terms of the first step, then seconds of `steps` more of each kind, in turns."""
     distributed = Distributed("cpu")
     networks = random_networks(size)
     both = {
-        kind: make(copy.deepcopy(networks), batch, WARM_UP + steps, distributed)
+        kind: make(copy.deepcopy(networks), batch, WARM_UP + steps, distributed, precision)
         for kind, make in reversed(KINDS.items())
     }
     terms = {kind: step(random_batch(networks, batch, 0), CHECKED_AT) for kind, step in both.items()}
-    difference = check_terms(terms["released"], terms["ours"])
+    difference = check_terms(terms["released"], terms["ours"], TOLERANCE[precision])
     seconds: dict[str, list[float]] = {kind: [] for kind in both}
     for number in range(WARM_UP, WARM_UP + steps):
         next_batch = random_batch(networks, batch, number)
@@ -237,7 +246,7 @@ def compare(size: str, batch: int, steps: int) -> dict[str, Any]:
     }
 
 
-def check_terms(released: dict[str, float], ours: dict[str, float]) -> float:
+def check_terms(released: dict[str, float], ours: dict[str, float], tolerance: float = TOLERANCE["fp32"]) -> float:
     """The largest difference of a loss term, relative where the term is above 1.
 
     Raises:
@@ -245,7 +254,7 @@ def check_terms(released: dict[str, float], ours: dict[str, float]) -> float:
     """
     differences = {name: abs(value - ours[name]) / max(1.0, abs(value)) for name, value in released.items()}
     name = max(differences, key=lambda term: differences[term])
-    if not differences[name] <= TOLERANCE:
+    if not differences[name] <= tolerance:
         raise SystemExit(f"{name}: released {released[name]!r}, ours {ours[name]!r}; the steps are not the same")
     return differences[name]
 
@@ -294,7 +303,7 @@ def report(result: dict[str, Any]) -> str:
     anew = seconds["ours"] + text["on_demand_per_step"]
     size, steps = f"{result['preset']}, batch {result['batch']}", f"{result['steps']} steps of each in turns"
     return f"""\
-{size}, fp32, {result["threads"]} threads, {steps}; loss terms of the first step agree to \
+{size}, {result["precision"]}, {result["threads"]} threads, {steps}; loss terms of the first step agree to \
 {result["largest_difference"]:.1e}
 
 {table(["", "released", "ours", "released / ours"], rows)}
@@ -339,6 +348,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each kind, after one to warm up")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="fp32", choices=TOLERANCE, help="of both steps, by autocast")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/train_step-PRESET.json")
     parser.add_argument("--sweep", action="store_true", help="also measure our step at other sizes")
     parser.add_argument("--cells", type=_cell, nargs="+", metavar="PRESET:BATCH", help="those of the sweep")
@@ -348,19 +358,22 @@ def main() -> None:
         parser.error("--batch must be at least 2 (a mismatched caption is another picture's), --steps and --threads 1")
     torch.set_num_threads(given.threads)
     if given.only:
-        print(json.dumps(measure_one(given.only, given.preset, given.batch, given.steps)))
+        print(json.dumps(measure_one(given.only, given.preset, given.batch, given.steps, given.precision)))
         return
-    result: dict[str, Any] = {name: getattr(given, name) for name in ("preset", "batch", "steps", "threads")}
+    result: dict[str, Any] = {
+        name: getattr(given, name) for name in ("preset", "batch", "steps", "threads", "precision")
+    }
     result["machine"] = machine()
     # Processes of their own come first: a child's peak memory counts what its parent held when it was started.
-    result |= alone(given.preset, given.batch, given.steps, given.threads)
+    result |= alone(given.preset, given.batch, given.steps, given.threads, given.precision)
     if given.sweep:
         result["sweep"] = sweep(given.cells or list(SWEEP), given.steps, given.threads)
-    result |= compare(given.preset, given.batch, given.steps)
+    result |= compare(given.preset, given.batch, given.steps, given.precision)
     print(report(result))
     if given.sweep:
         print("\nOur step at other sizes, each in a process of its own:\n\n" + sweep_report(result["sweep"]))
-    write_result(given.out or RESULTS / f"train_step-{given.preset}.json", result)
+    kind = "" if given.precision == "fp32" else f"-{given.precision}"
+    write_result(given.out or RESULTS / f"train_step-{given.preset}{kind}.json", result)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from galip.errors import GalipError
+from galip.generation import onnx_backend
 from galip.generation.load import graphs_folder, load
 from galip.generation.onnx_backend import ONNXBackend
 from galip.generation.telemetry import without_telemetry
@@ -85,6 +86,21 @@ def test_the_bundled_model_has_its_graphs(engine: str, tmp_path: Path, monkeypat
     images, others = (each(prompts, seed=3, output_type="np").images for each in (found, expected))
     assert np.abs(images - others).max() <= 5e-5
     assert np.abs(found.backend.embed_images(images.transpose(0, 3, 1, 2) * 2 - 1)).max() > 0.1
+
+
+def test_a_prompt_is_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_backend, "_KEPT_VECTORS", 3)
+    backend = ONNXBackend(folder, "onnxruntime", threads=1)
+    first = backend.encode(PROMPTS)
+    again = backend.encode([PROMPTS[1], "a heart", PROMPTS[1]])
+    assert np.array_equal(again[[0, 2]], first[[1, 1]])
+    again[:] = 0  # the caller's own
+    assert np.array_equal(backend.encode(PROMPTS[1:2]), first[1:2])
+    assert backend._text is not None
+    assert len(backend._text._kept) == 3 and PROMPTS[0] not in backend._text._kept  # asked for longest ago
+    for _ in range(2):  # what is truncated is told each time
+        with pytest.warns(UserWarning, match="is truncated: 'red red"):
+            backend.encode(["red " * 100])
 
 
 def test_no_weight_is_copied(folder: Path) -> None:
