@@ -27,7 +27,8 @@ from galip.models.clip import FrozenCLIPVision
 from galip.models.generator import MateGenerator, WholeGenerator
 from galip.training.cuda_graph import WARMUP_STEPS, CUDAGraphStep
 from galip.training.rng import sample_noise
-from galip.training.step import GANStep, prepare_models
+from galip.training.step import GANStep
+from galip.training.step_base import prepare_models
 from galip.training.text_vectors import CaptionVectors
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
