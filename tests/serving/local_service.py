@@ -18,6 +18,7 @@ import uvicorn
 from galip.serving.http.app import create_app
 from galip.serving.http.metrics import Metrics
 from galip.serving.http.settings import Settings
+from galip.serving.local.editing import LocalEditor
 from galip.serving.local.pool import LocalPool
 from galip.serving.model_worker import ModelSpec
 
@@ -66,13 +67,16 @@ class LocalService:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, workers: int = 1, root_path: str = "", **settings: object) -> Iterator[LocalService]:
+def serving(
+    folder: Path, workers: int = 1, root_path: str = "", edits: bool = False, **settings: object
+) -> Iterator[LocalService]:
     """Serve a model folder by torch while the block lasts."""
     limits = Settings(**settings)  # type: ignore[arg-type]
     metrics = Metrics()
     spec = ModelSpec(str(folder), "tiny", "torch", "cpu", 1, limits.max_batch)
     before = [process.pid for process in multiprocessing.active_children() if process.pid is not None]
-    app = create_app(LocalPool(spec, limits, metrics, workers), limits, metrics)
+    editor = LocalEditor(spec, limits) if edits else None
+    app = create_app(LocalPool(spec, limits, metrics, workers), limits, metrics, editor=editor)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", root_path=root_path))

@@ -93,6 +93,43 @@ class ModelInfo:
     has_alpha: bool = False
 
 
+@dataclass(frozen=True)
+class EditRequest:
+    """An image that a client brought, and what is generated from it.
+
+    Attributes:
+        image: the bytes of its file.
+        images: one for each that is generated: of its prompt what it is to show, which may be empty: what it shows
+            now; of its seed the noise that it is turned towards; and how it is encoded.
+        amounts: for each of these how far it is turned, 0 to 1.
+        strength: how far the prompt leads, 0 to 1.
+    """
+
+    image: bytes
+    images: tuple[ImageRequest, ...]
+    amounts: tuple[float, ...]
+    strength: float = 1.0
+
+
+class Editor(Protocol):
+    """Generates from images that clients bring.
+
+    Like `WorkerPool.generate`, `edit` gives its place back when it is cancelled.
+    """
+
+    async def edit(self, asked: EditRequest) -> list[EncodedImage]:
+        """Generate the images of a request.
+
+        Raises:
+            InputError: the file is no image, or the model cannot see.
+            QueueFullError: enough are being edited already.
+            WorkerLostError: the process that was editing has died.
+        """
+
+    async def close(self) -> None:
+        """End what was started."""
+
+
 class WorkerPool(Protocol):
     """Workers that generate images.
 

@@ -15,7 +15,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "serve": ("fastapi", "uvicorn", "httptools", "prometheus_client", "fastapi_offline", "python_multipart"),
     "mcp": ("mcp",),
     "openvino": ("openvino",),
-    "cluster": ("fastapi", "uvicorn", "httptools", "prometheus_client", "fastapi_offline", "ray"),
+    "cluster": ("fastapi", "uvicorn", "httptools", "prometheus_client", "fastapi_offline", "python_multipart", "ray"),
     "video": ("av",),
     "hub": ("datasets",),
 }

@@ -211,7 +211,7 @@ def test_large_bodies_are_refused_before_they_are_read(service: LocalService) ->
     ("method", "path", "status"),
     [
         ("GET", "/v1/images/generations", 405),
-        ("POST", "/v1/images/edits", 404),
+        ("POST", "/v1/images/edits", 501),
         ("GET", "/v1/images/files/unknown.png", 404),
         ("GET", "/v1/images/files/..%2F..%2Fetc%2Fpasswd", 404),
         ("GET", "/static/..%2Fapp.py", 404),

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from galip import __version__
 from galip.errors import GalipError
+from galip.serving.http.edits import add_edit_routes
 from galip.serving.http.errors import RequestError, add_error_handlers
 from galip.serving.http.images import add_image_routes
 from galip.serving.http.interpolations import add_video_routes
@@ -21,7 +22,7 @@ from galip.serving.http.openapi import add_openapi
 from galip.serving.http.page import add_page_routes
 from galip.serving.http.service import Service
 from galip.serving.http.settings import Settings
-from galip.serving.pool import WorkerPool
+from galip.serving.pool import Editor, WorkerPool
 
 
 def create_app(
@@ -29,6 +30,7 @@ def create_app(
     settings: Settings,
     metrics: Metrics | None = None,
     on_failure: Callable[[GalipError], None] | None = None,
+    editor: Editor | None = None,
 ) -> FastAPI:
     """Make the app around a pool of workers.
 
@@ -37,12 +39,14 @@ def create_app(
         settings: limits and keys.
         metrics: the counters of `/metrics`, if the pool counts there too.
         on_failure: is told why the pool could not be started. Until then, and while it loads, `/readyz` says 503.
+        editor: generates from images that clients bring, and is closed with the app; None: they are told that it
+            is not done here.
 
     Returns:
         An ASGI app; its routes are listed at `/docs`.
     """
     counters = metrics or Metrics()
-    service = Service(pool, settings)
+    service = Service(pool, settings, editor)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -60,6 +64,8 @@ def create_app(
         finally:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
+            if editor is not None:
+                await editor.close()
             await pool.close()
 
     app = FastAPI(
@@ -82,6 +88,7 @@ def create_app(
         )
     app.add_middleware(ServiceMiddleware, settings=settings, metrics=counters)  # added last, so it stands first
     add_image_routes(app, service)
+    add_edit_routes(app, service)
     add_page_routes(app, service)
     add_video_routes(app, service)
     _add_operations_routes(app, service, counters)

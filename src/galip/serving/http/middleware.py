@@ -39,6 +39,10 @@ _OPEN = ("/", "/static", "/docs", "/openapi.json", "/healthz", "/readyz", "/metr
 """What needs no key: pages without any generated image, what machines ask, and links that are secrets themselves."""
 
 
+_UPLOADS = ("/v1/images/edits", "/v1/images/variations")
+"""Where requests bring an image, and may be larger."""
+
+
 class ServiceMiddleware:
     """The outermost layer of the app.
 
@@ -122,7 +126,8 @@ class ServiceMiddleware:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """The whole body; None where the client has gone away."""
-        limit = self._settings.max_body
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        limit = self._settings.max_upload if path in _UPLOADS else self._settings.max_body
         length = _header(scope, b"content-length")
         too_large = RequestError(
             413, f"the body has more than {limit} bytes", code="too_large", headers={"Connection": "close"}

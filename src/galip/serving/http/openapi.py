@@ -52,6 +52,8 @@ def _describe(app: FastAPI) -> dict[str, Any]:
             if not needs_key(path):
                 continue
             operation["security"] = [{}, {"key": []}]
+            if path in ("/v1/images/edits", "/v1/images/variations"):
+                responses["501"] = {"description": "Images are not edited here.", "content": answer}
             wanted = _ERRORS if method == "post" or path == "/app/draw" else {"401": _ERRORS["401"]}
             responses.update({status: {"description": text, "content": answer} for status, text in wanted.items()})
     return described

@@ -79,6 +79,7 @@ def add_page_routes(app: FastAPI, service: Service) -> None:
             max_prompt=settings.max_prompt,
             max_n=settings.max_n,
             max_frames=settings.max_frames,
+            edits=service.editor is not None,
         )
 
     @app.get("/", include_in_schema=False)

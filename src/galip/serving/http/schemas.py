@@ -80,6 +80,22 @@ class GenerationRequest(ImageOptions):
     prompt: str = Field(description="What the images show.")
 
 
+class VariationForm(ImageOptions):
+    """`POST /v1/images/variations`, beside the image."""
+
+    amount: float = Field(
+        0.3, ge=0, le=1, allow_inf_nan=False, description="How far images are from the given one: 0 not, 1 anything."
+    )
+
+
+class EditForm(VariationForm):
+    """`POST /v1/images/edits`, beside the image."""
+
+    prompt: str = Field(description="What the image is to show.")
+    strength: float = Field(1.0, ge=0, le=1, allow_inf_nan=False, description="How far the prompt leads.")
+    input_fidelity: str | None = Field(None, description="Without effect: see `strength`.")
+
+
 class PointRequest(StrictRequest):
     """A prompt, a seed, and its share of a blend."""
 
@@ -217,3 +233,4 @@ class AppInfo(BaseModel):
     max_prompt: int
     max_n: int
     max_frames: int
+    edits: bool

@@ -17,7 +17,7 @@ from galip.serving.http.errors import RequestError
 from galip.serving.http.links import ImageLinks
 from galip.serving.http.schemas import Request
 from galip.serving.http.settings import Settings
-from galip.serving.pool import EncodedImage, ImageRequest, WorkerPool
+from galip.serving.pool import Editor, EditRequest, EncodedImage, ImageRequest, WorkerPool
 
 Answer = TypeVar("Answer")
 
@@ -33,14 +33,15 @@ class Service:
     Args:
         pool: generates.
         settings: limits.
+        editor: generates from images that clients bring; None: nothing does.
 
     Attributes:
-        pool, settings: as given.
+        pool, settings, editor: as given.
         links: images that are kept for a while.
     """
 
-    def __init__(self, pool: WorkerPool, settings: Settings) -> None:
-        self.pool, self.settings = pool, settings
+    def __init__(self, pool: WorkerPool, settings: Settings, editor: Editor | None = None) -> None:
+        self.pool, self.settings, self.editor = pool, settings, editor
         self.links = ImageLinks(settings.link_lifetime, settings.link_bytes)
         self._videos = 0
 
@@ -170,6 +171,30 @@ class Service:
             GalipError: as `WorkerPool.generate`.
         """
         return await self.in_time(self.pool.generate(requests), self.settings.time_limit)
+
+    def check_edits(self) -> None:
+        """Make sure that images can be edited here.
+
+        Raises:
+            RequestError: they cannot.
+        """
+        if self.editor is None:
+            message = (
+                "this service edits no images: that takes a model that is not exported, torch on the server, and no "
+                "cluster"
+            )
+            raise RequestError(501, message, code="not_supported")
+
+    async def edit(self, asked: EditRequest) -> list[EncodedImage]:
+        """Generate from an image in the time that this may take.
+
+        Raises:
+            RequestError: it took too long, or images cannot be edited here.
+            GalipError: as `Editor.edit`.
+        """
+        self.check_edits()
+        assert self.editor is not None
+        return await self.in_time(self.editor.edit(asked), self.settings.edit_time_limit)
 
     async def in_time(self, answer: Awaitable[Answer], limit: float) -> Answer:
         """Wait for something, but not for ever.

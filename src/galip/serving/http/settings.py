@@ -28,6 +28,12 @@ class Settings(BaseModel):
     max_videos: int = Field(2, ge=1, description="Videos made at the same time; beyond that requests get 429.")
     video_time_limit: float = Field(300.0, gt=0, description="Seconds that a video may take.")
     max_body: int = Field(64 * 1024, ge=1024, description="Bytes of a request's body.")
+    max_upload: int = Field(16 * 2**20, ge=1024, description="Bytes of a request that brings an image.")
+    max_edits: int = Field(
+        4, ge=1, description="Images that clients bring that may wait; beyond that requests get 429."
+    )
+    edit_steps: int = Field(100, ge=1, le=10_000, description="Steps of the search for what generates such an image.")
+    edit_time_limit: float = Field(120.0, gt=0, description="Seconds that such a request may take.")
     link_lifetime: float = Field(3600.0, gt=0, description="Seconds for which an image's link works.")
     link_bytes: int = Field(64 * 2**20, ge=1, description="Memory for images behind links; the oldest go first.")
     origins: tuple[str, ...] = Field((), description="Other web pages' origins that may use the API, or *.")

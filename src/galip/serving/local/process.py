@@ -31,49 +31,42 @@ LOG_FORMAT = "%(levelname)s:     %(message)s"
 _worker: ModelWorker | None = None  # of the worker process
 
 
-class WorkerProcess:
-    """One process with one model.
-
-    Args:
-        spec: what it loads.
-        time_limit: seconds that a batch may take before the process counts as hanging and is killed.
+class SpawnedProcess:
+    """An executor's one process, which can be killed and started again.
 
     Attributes:
         pid: of the process; None while there is no process.
     """
 
-    def __init__(self, spec: ModelSpec, time_limit: float) -> None:
-        self._spec, self._time_limit = spec, time_limit
+    def __init__(self) -> None:
         self._executor: ProcessPoolExecutor | None = None
         self.pid: int | None = None
 
-    async def start(self) -> ModelInfo:
-        """Start the process and load the model.
+    async def spawn(self) -> None:
+        """Start the process.
 
         Raises:
-            GalipError: the model cannot be loaded.
-            WorkerLostError: the process died while it was loading.
+            WorkerLostError: it died at once.
         """
         level = logging.getLogger().getEffectiveLevel()
         self._executor = ProcessPoolExecutor(
             1, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(level,)
         )
-        self.pid = await self._call(os.getpid)
-        return await self._call(_load, self._spec)
+        self.pid = await self.call(os.getpid)
 
-    async def generate(self, requests: Sequence[ImageRequest]) -> list[EncodedImage | GalipError]:
-        """Generate a batch; see `ModelWorker.generate`.
+    async def call(self, function: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
+        """Run a function there.
 
         Raises:
-            WorkerLostError: the process has died, or was killed because it took too long. It must be started again.
+            WorkerLostError: the process has died, or there is none.
         """
+        if self._executor is None:
+            raise WorkerLostError("the process that generates has been ended")
         try:
-            return await asyncio.wait_for(self._call(_generate, list(requests)), self._time_limit)
-        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+            return await asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
+        except BrokenProcessPool:
             self.kill()
-            raise WorkerLostError(
-                f"a batch took longer than {self._time_limit:g} s, so its process was ended"
-            ) from None
+            raise WorkerLostError("the process that was generating has died; it is being replaced") from None
 
     def kill(self) -> None:
         """End the process at once, whatever it does."""
@@ -85,14 +78,42 @@ class WorkerProcess:
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _call(self, function: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
-        if self._executor is None:
-            raise WorkerLostError("the process that generates has been ended")
+
+class WorkerProcess(SpawnedProcess):
+    """One process with one model.
+
+    Args:
+        spec: what it loads.
+        time_limit: seconds that a batch may take before the process counts as hanging and is killed.
+    """
+
+    def __init__(self, spec: ModelSpec, time_limit: float) -> None:
+        super().__init__()
+        self._spec, self._time_limit = spec, time_limit
+
+    async def start(self) -> ModelInfo:
+        """Start the process and load the model.
+
+        Raises:
+            GalipError: the model cannot be loaded.
+            WorkerLostError: the process died while it was loading.
+        """
+        await self.spawn()
+        return await self.call(_load, self._spec)
+
+    async def generate(self, requests: Sequence[ImageRequest]) -> list[EncodedImage | GalipError]:
+        """Generate a batch; see `ModelWorker.generate`.
+
+        Raises:
+            WorkerLostError: the process has died, or was killed because it took too long. It must be started again.
+        """
         try:
-            return await asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
-        except BrokenProcessPool:
+            return await asyncio.wait_for(self.call(_generate, list(requests)), self._time_limit)
+        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
             self.kill()
-            raise WorkerLostError("the process that was generating has died; it is being replaced") from None
+            raise WorkerLostError(
+                f"a batch took longer than {self._time_limit:g} s, so its process was ended"
+            ) from None
 
 
 def _begin(log_level: int) -> None:

@@ -15,6 +15,7 @@ from galip.serving.http.app import create_app
 from galip.serving.http.metrics import Metrics
 from galip.serving.http.protocol import BoundedHTTPProtocol
 from galip.serving.http.settings import Settings
+from galip.serving.local.editing import LocalEditor, can_edit
 from galip.serving.local.pool import LocalPool
 from galip.serving.local.process import LOG_FORMAT
 from galip.serving.model_worker import ModelSpec
@@ -52,7 +53,8 @@ def run(
         failures.append(error)
         server.should_exit = True
 
-    app = create_app(LocalPool(spec, settings, metrics, workers), settings, metrics, failed)
+    editor = LocalEditor(spec, settings) if can_edit(spec) else None
+    app = create_app(LocalPool(spec, settings, metrics, workers), settings, metrics, failed, editor)
     logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
     config = uvicorn.Config(
         app,
@@ -61,7 +63,7 @@ def run(
         http=BoundedHTTPProtocol,
         ws="none",
         root_path=root_path,
-        timeout_graceful_shutdown=round(max(settings.time_limit, settings.video_time_limit)),
+        timeout_graceful_shutdown=round(max(settings.time_limit, settings.video_time_limit, settings.edit_time_limit)),
         server_header=False,
     )
     server = uvicorn.Server(config)
