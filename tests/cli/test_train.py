@@ -54,6 +54,41 @@ def test_a_recipe_is_told_before_it_is_begun(tmp_path: Path, capsys: pytest.Capt
     assert wrong.code == 2 and "there is no such recipe; known: small" in wrong.err
 
 
+def test_a_folder_alone_is_enough(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The settings are printed and saved, and only what is given on the command line is otherwise."""
+    given = yaml.safe_load(config.read_text())
+    sections = [f"{name}={json.dumps(given[name])}" for name in ("model", "generator", "discriminator", "performance")]
+    out = tmp_path / "run"
+    ended = run(capsys, "train", tmp_path / "data", *sections, "schedule.images=8", "--no-graphs", "-o", out)
+    assert ended.code == 0, ended.err
+    assert "name: data" in ended.out and "shift: 0.1" in ended.out
+    assert yaml.safe_load((out / "config.yaml").read_text())["augmentation"]["shift"] == 0.1
+    assert (out / "model" / "model_index.json").is_file() and not (out / "model" / "graphs.json").exists()
+
+
+def test_config_as_an_option(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for argv in (["train", "--config", config, "seed=3"], ["train", tmp_path / "data", "--config", config, "seed=3"]):
+        ended = run(capsys, *argv, "--dry-run")
+        assert ended.code == 0 and "seed: 3" in ended.out, ended.err
+    ended = run(capsys, "train", other, "--config", config, "--dry-run")
+    assert ended.code == 2 and f"{other}: no captioned image" in ended.err
+    ended = run(capsys, "train")
+    assert ended.code == 2 and "name a folder of captioned images, or a configuration" in ended.err
+
+
+def test_finetune(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(capsys, "train", config, "-o", tmp_path / "first", "--no-graphs")
+    assert first.code == 0, first.err
+    model, options = tmp_path / "first" / "model", ["schedule.images=8", "performance.device=cpu", "--no-graphs"]
+    ended = run(capsys, "finetune", model, tmp_path / "data", *options, "-o", tmp_path / "second")
+    assert ended.code == 0, ended.err
+    assert "lr_generator: 5.0e-05" in ended.out and "name: model-data" in ended.out
+    assert "Trained on from `model`" in (tmp_path / "second" / "model" / "README.md").read_text()
+    assert str(tmp_path) not in (tmp_path / "second" / "model" / "README.md").read_text()
+
+
 def test_a_broken_picture_is_named_and_the_run_goes_on(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,9 @@ def test_the_signature_is_the_promised_one() -> None:
         "return_dict",
         "background",
         "progress",
+        "height",
+        "width",
+        "others",  # diffusers' arguments that a GAN has no use for
     ]
     assert parameters["truncation"].default == 1.0
     assert parameters["output_type"].default == "pil"

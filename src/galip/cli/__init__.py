@@ -40,6 +40,7 @@ COMMANDS = {
     "convert": Command("Read and write the GALIP authors' checkpoints.", "torch"),
     "data": Command("Prepare captioned images for training, and look at them."),
     "train": Command("Train a model on captioned images.", "train"),
+    "finetune": Command("Train a model on with your own captioned images.", "train"),
     "bench": Command("Measure how fast a model generates here."),
     "evaluate": Command("Measure a model by a named protocol; compare results."),
 }

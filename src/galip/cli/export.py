@@ -129,18 +129,13 @@ def _export_engine(folder: Path, name: str, out: Path, kind: str, precision: str
 
 
 def _export_torch(folder: Path, out: Path, precision: str) -> None:
-    import shutil
-
     import torch
 
     pipeline = _load(folder)
     if precision == "fp16":
         pipeline.to(torch.float16)
     with written_whole(out) as unfinished:
-        pipeline.save_pretrained(unfinished)
-        for name in ("README.md", "training.json"):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, unfinished / name)
+        pipeline.save_pretrained(unfinished, discriminator=False)
     say(f"weights {fingerprint(folder)} -> {fingerprint(out)}")
 
 

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from galip.conversion.released import KEYS, CheckpointError, ReleasedCheckpoint
 from galip.errors import GalipError
+from galip.model_repo.format import OPTIMIZERS
 
 Moments = dict[str, dict[str, Tensor]]
 
-FILE = "optimizers.safetensors"
+FILE = OPTIMIZERS
 """In a model folder: the moments of both optimisers."""
 
 RATES = {"generator": 1e-4, "discriminator": 4e-4}

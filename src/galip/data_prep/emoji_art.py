@@ -99,7 +99,7 @@ def _render(svg: str) -> bytes:
     try:
         import resvg_py
     except ImportError as error:
-        raise GalipError("rendering emoji needs resvg-py: pip install 'galip[recipe]'") from error
+        raise GalipError("rendering emoji needs resvg-py: pip install '.[recipe]'") from error
     return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE))
 
 

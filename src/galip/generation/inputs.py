@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -307,6 +307,33 @@ def finite(name: str, value: Any) -> float:
         shown = shown_number(value) if isinstance(value, int) else repr(value)
         raise InputError(f"{name} is {shown}: give a finite number")
     return number
+
+
+_ITERATIVE = "a GAN generates in one forward pass, without steps"
+_GUIDANCE = "GALIP has no guidance; `truncation` below 1 makes images more typical"
+_WHY_NOT = {
+    **dict.fromkeys(("num_inference_steps", "timesteps", "sigmas", "eta", "strength"), _ITERATIVE),
+    **dict.fromkeys(("callback", "callback_steps", "callback_on_step_end"), f"{_ITERATIVE}; see `progress`"),
+    **dict.fromkeys(("guidance_scale", "guidance_rescale", "true_cfg_scale"), _GUIDANCE),
+    **dict.fromkeys(("negative_prompt", "negative_prompt_embeds"), "GALIP has no guidance"),
+    **dict.fromkeys(("image", "mask_image"), "GALIP starts from noise; galip.latent finds the noise of an image"),
+    **dict.fromkeys(("clip_skip", "cross_attention_kwargs", "pooled_prompt_embeds"), "GALIP has no such network"),
+}
+
+
+def check_others(others: Mapping[str, Any]) -> None:
+    """Refuse arguments that a call does not have, in words where diffusers' other pipelines have them.
+
+    Raises:
+        InputError: one that diffusers knows has a value.
+        TypeError: nobody knows one.
+    """
+    for name, value in others.items():
+        if name == "callback_on_step_end_tensor_inputs" or (name in _WHY_NOT and value is None):
+            continue
+        if name not in _WHY_NOT:
+            raise TypeError(f"__call__() got an unexpected keyword argument {name!r}")
+        raise InputError(f"{name}: {_WHY_NOT[name]}; leave it out")
 
 
 def kind(value: Any) -> str:

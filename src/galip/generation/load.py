@@ -6,6 +6,7 @@ torch is imported only where it is asked for, or where a model's graphs have to 
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -44,6 +45,8 @@ def load(
     revision: str | None = None,
     token: str | None = None,
     threads: int | None = None,
+    variant: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> GALIPPipeline: ...
 @overload
 def load(
@@ -56,6 +59,8 @@ def load(
     revision: str | None = None,
     token: str | None = None,
     threads: int | None = None,
+    variant: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> TextToImage: ...
 def load(
     model: ModelName = DEFAULT_MODEL,
@@ -67,6 +72,8 @@ def load(
     revision: str | None = None,
     token: str | None = None,
     threads: int | None = None,
+    variant: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> TextToImage:
     """Load a model, ready to generate.
 
@@ -87,6 +94,8 @@ def load(
         revision: of a model on the hub: branch, tag or commit.
         token: for a private model on the hub; None: the one that `hf auth login` has stored.
         threads: CPU threads; None: the engine's own choice. torch's are those of the whole process.
+        variant: of the files of weights, "fp16" for `*.fp16.safetensors`; torch reads them.
+        cache_dir: where models of the hub are kept; None: where HF_HUB_CACHE says.
 
     Raises:
         InputError: there is no such engine, device, dtype or precision, or they do not fit each other, the model or
@@ -98,7 +107,11 @@ def load(
     check_precision(precision)
     if precision is not None and dtype is not None:
         raise InputError("precision and dtype are given: dtype is for torch's weights, give one of them")
-    folder = fetch(model, revision, token)
+    if variant is not None:
+        if engine not in (None, "torch", "compile"):
+            raise InputError(f"variant {variant!r}: only the engines torch and compile read one")
+        engine = engine or "torch"
+    folder = fetch(model, revision, token, cache_dir=cache_dir)
     if not is_export(folder):
         check_model_folder(folder)
     engine = engine_for(folder, engine, device, dtype, precision)
@@ -115,7 +128,7 @@ def load(
     from galip.torch_backend.loading import has_on_cpu, load_pipeline
 
     def open_at(chosen: str | None) -> TextToImage:
-        return load_pipeline(folder, device, dtype, count, engine == "compile", chosen)
+        return load_pipeline(folder, device, dtype, count, engine == "compile", chosen, variant)
 
     if precision == ANY:
         kind = open_at("fp32").backend.device

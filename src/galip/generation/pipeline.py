@@ -15,11 +15,13 @@ from galip.generation import inputs
 from galip.generation.backend import Backend, ModelSizes
 from galip.generation.inputs import BATCH_SIZE, Batch, GenerationPlan, PromptVectors, Seeds
 from galip.generation.output import Background, GALIPPipelineOutput, OutputType, check_background, on_background, to_pil
+from galip.generation.resize import check_size, resize_output
 from galip.utils.arrays import FloatArray
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from typing_extensions import Self
 
 Progress = Callable[[str, int, int], None]
 """Told (stage, done, total); a total of 0 is unknown."""
@@ -83,6 +85,9 @@ class TextToImage:
         return_dict: bool = True,
         background: Background = "white",
         progress: Progress | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        **others: Any,
     ) -> GALIPPipelineOutput | tuple[Any, list[int] | None]:
         """Generate images.
 
@@ -107,21 +112,29 @@ class TextToImage:
             background: what a model with an alpha channel lays its images on: "white", or "transparent" for RGBA.
             progress: told ("generate", images done, images in all) after each batch. None: a progress bar where the
                 images do not fit into one batch and the pipeline has one.
+            height, width: in pixels, for images that are resized (Lanczos; a shape that is not square is padded, as
+                the service does it). None: the model's own.
+            others: arguments of diffusers' other pipelines. They may be None; with a value each is refused in words.
 
         Returns:
             The images, and their seeds (None where the noise did not come from seeds).
 
         Raises:
             InputError: an argument is of the wrong kind or length; the message says what is expected.
+            TypeError: there is no such argument.
             GalipError: the generator made numbers that are not finite.
         """
+        inputs.check_others(others)
+        size = check_size(height, width, self.sizes.image_size)
         plan, output_type = self._plan(
             prompt, num_images_per_prompt, seed, generator, latents, prompt_embeds, truncation, batch_size, output_type
         )
         check_background(background, self.sizes.image_channels)
         parts = []
         with self._progress(plan, progress) as report:
-            for part in self._run(plan, output_type, background):
+            for part in self._run(plan, output_type if size is None else "np", background):
+                if size is not None:
+                    part.images = self._as_asked(resize_output(part.images, size, output_type), output_type)
                 parts.append(part)
                 report(len(part.images))
         output = self._join(parts)
@@ -205,6 +218,29 @@ class TextToImage:
             z, e = np.stack([z for z, _ in batch]), np.stack([e for _, e in batch])
             yield from self.generate(z, e, truncation, count, output_type)
 
+    # ---- what diffusers' users expect of a pipeline; GALIPPipeline has diffusers' own
+
+    def to(self, device: Any = "cpu", *_: Any, **__: Any) -> Self:
+        """Stay on the CPU, where this engine runs.
+
+        Raises:
+            InputError: another device, or a dtype, is asked for.
+        """
+        if str(device) != "cpu":
+            raise InputError(
+                f"{device}: the engine {self.backend.name} runs on the CPU and in the model's own types; "
+                f'load the model for it: galip.load(..., engine="torch", device="cuda")'
+            )
+        return self
+
+    def set_progress_bar_config(self, **_: Any) -> None:
+        """Accepted and without effect: this engine shows no bar. A call's `progress` is told how far it is."""
+
+    def enable_model_cpu_offload(self, *_: Any, **__: Any) -> None:
+        """Accepted and without effect: this engine keeps nothing on a GPU."""
+
+    enable_sequential_cpu_offload = enable_model_cpu_offload
+
     # ---- what a call is made of; GALIPPipeline adds torch's kinds of arrays
 
     def _plan(
@@ -261,6 +297,10 @@ class TextToImage:
             first = int(np.argmin(finite))
             name = inputs.image_name(batch.start + first, None if batch.seeds is None else batch.seeds[first])
             raise GalipError(f"{name} holds numbers that are not finite; {self.backend.not_finite_hint}")
+
+    def _as_asked(self, images: Any, output_type: OutputType) -> Any:
+        """Resized images in the kind of array that `output_type` names."""
+        return images
 
     def _encode(self) -> Callable[[Sequence[str]], FloatArray]:
         if self.backend.text_encoder is None:

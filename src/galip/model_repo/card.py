@@ -1,12 +1,39 @@
-"""A model's card: what its front matter says of licence and data."""
+"""A model's papers: its card, with licence and data in the front matter, and what else goes along when it is saved."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from galip.model_repo.format import CARD, DISCRIMINATOR, OPTIMIZERS, TRAINING
+from galip.utils.atomic import write_text
 from galip.utils.untrusted import MAX_YAML_BYTES, parse_yaml
+
+HOW_TO_USE = """\
+```python
+import galip
+
+pipe = galip.load("owner/name")  # this model's hub id, or its folder
+pipe("{prompt}", seed=0).images[0].save("image.png")
+```
+
+Without galip, on torch, transformers and diffusers alone (this runs the model's `pipeline.py`, so read it first):
+
+```python
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained("owner/name", custom_pipeline="pipeline", trust_remote_code=True)
+pipe("{prompt}", seed=0).images[0].save("image.png")
+```
+"""
+"""How a model is used, for its card; `prompt` is to be filled in."""
+
+_DATASET_ID = re.compile(r"(?:hf://datasets/)?([A-Za-z0-9][\w.-]*/[\w.-]+)")
 
 _MAX_NAMES, _MAX_CHARACTERS = 100, 200
 
@@ -41,6 +68,53 @@ def trained_on(card: Mapping[str, Any], training: Mapping[str, Any]) -> tuple[st
         data = config.get("data") if isinstance(config, dict) else None
         named = data.get("source") if isinstance(data, dict) else None
     return _names(named)
+
+
+def front_matter(licence: str = "", source: str = "", prompts: Sequence[str] = ()) -> str:
+    """The front matter of a card, as the hub reads it.
+
+    Args:
+        licence: of the weights; empty where nobody has said.
+        source: what the model was trained on. Only a data set of the hub ("hf://datasets/owner/name/...") is named.
+        prompts: examples.
+    """
+    facts: dict[str, Any] = {"library_name": "galip", "pipeline_tag": "text-to-image"}
+    if licence:
+        facts["license"] = licence
+    if source.startswith("hf://datasets/") and (found := _DATASET_ID.match(source)):
+        facts["datasets"] = [found.group(1)]
+    facts["tags"] = ["galip", "gan"]
+    if prompts:
+        facts["widget"] = [{"text": prompt} for prompt in prompts[:3]]
+    return f"---\n{yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def source_name(source: str) -> str:
+    """What a card calls the data: an address as it is, of a path on somebody's machine the last part alone."""
+    return source if "://" in source else Path(source).name or source
+
+
+def write_missing_card(folder: Path) -> None:
+    """Give a model folder a card that says how the model is used, if it has none."""
+    if not (folder / CARD).is_file():
+        text = f"{front_matter()}# A GALIP model\n\nIt generates images of prompts in one forward pass.\n\n"
+        write_text(folder / CARD, text + HOW_TO_USE.format(prompt="a prompt"))
+
+
+def copy_papers(source: Path, folder: Path, discriminator: bool = True) -> None:
+    """Copy what lies beside a model's parts: card, licence, training.json, pictures of the card.
+
+    Args:
+        source: the model.
+        folder: its copy.
+        discriminator: copy what training goes on from, too.
+    """
+    beside = (f"{DISCRIMINATOR}/config.json", f"{DISCRIMINATOR}/*.safetensors", OPTIMIZERS) if discriminator else ()
+    for pattern in (CARD, TRAINING, "LICENSE*", "*.png", *beside):
+        for file in source.glob(pattern):
+            goal = folder / file.relative_to(source)
+            goal.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, goal)
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -18,7 +18,13 @@ TOKENIZER = "tokenizer"
 OPTIONAL = ("text_encoder", TOKENIZER)
 """Parts that may be absent, as null in the index: the model then takes sentence vectors only."""
 
-TRAINABLE = ("generator", "discriminator")
+DISCRIMINATOR = "discriminator"
+"""The folder beside the parts from which training can go on."""
+
+OPTIMIZERS = "optimizers.safetensors"
+"""The moments of both optimisers, where a model has them."""
+
+TRAINABLE = ("generator", DISCRIMINATOR)
 
 CLASSES: dict[str, frozenset[tuple[str, str]]] = {
     "generator": frozenset({("galip.models.generator", "MateGenerator")}),
@@ -62,4 +68,7 @@ HUB_FILES = (
     *(f"{name}.onnx{end}" for name in _GRAPHS for end in ("", ".data")),
     *(f"{name}.{end}" for name in _GRAPHS for end in ("xml", "bin")),
 )
-"""What is downloaded of a model on the hub: known names only, no code, no pickles, not the discriminator."""
+"""What is downloaded of a model on the hub to generate: known names only, no code, no pickles, no discriminator."""
+
+TRAINING_FILES = (f"{DISCRIMINATOR}/config.json", f"{DISCRIMINATOR}/{WEIGHTS}", OPTIMIZERS, "*.png")
+"""What is downloaded beside these to train on from it, or to save it again whole."""

@@ -11,15 +11,15 @@ from typing import Any
 from galip.errors import GalipError, InputError
 from galip.model_repo.export_folder import is_export, read_manifest
 from galip.model_repo.fingerprint import fingerprint
-from galip.model_repo.format import HUB_FILES, INDEX
+from galip.model_repo.format import HUB_FILES, INDEX, TRAINING_FILES
 from galip.model_repo.index import check_model_folder
 
 DEFAULT_MODEL = "emoji-64"
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[\w./-]+)?")
 
 ModelName = str | os.PathLike[str]
-"""A bundled model's name, a model folder, or the hub id of one ("owner/name")."""
+"""A bundled model's name, a model folder, or the hub id of one ("owner/name", "owner/name@revision")."""
 
 
 def bundled_models() -> dict[str, Path]:
@@ -56,22 +56,33 @@ def resolve(model: ModelName) -> Path | str:
     )
 
 
-def fetch(model: ModelName, revision: str | None = None, token: str | None = None, **options: Any) -> Path:
+def fetch(
+    model: ModelName,
+    revision: str | None = None,
+    token: str | None = None,
+    discriminator: bool = False,
+    **options: Any,
+) -> Path:
     """The folder of a model; the files of a hub id are downloaded to the hub's cache.
 
     Args:
         model: the user's word.
-        revision: branch, tag or commit on the hub.
+        revision: branch, tag or commit on the hub; the word may end in one too, "owner/name@revision".
         token: for the hub, where the model is private; None: the one that `hf auth login` has stored.
+        discriminator: fetch what training goes on from as well.
         options: more arguments of `huggingface_hub.snapshot_download`, for a hub id.
 
     Raises:
-        InputError: as for `resolve`, or `revision` is given for a folder.
+        InputError: as for `resolve`, or `revision` is given for a folder, or twice.
         GalipError: the hub has no such model or cannot be reached.
     """
     found = resolve(model)
     if isinstance(found, str):
-        return _download(found, revision=revision, token=token, **options)
+        name, at, said = found.partition("@")
+        if at and revision not in (None, said):
+            raise InputError(f"revision {revision!r}: {found} names another one; give one of them")
+        files = [*HUB_FILES, *(TRAINING_FILES if discriminator else ())]
+        return _download(name, files, revision=revision or said or None, token=token, **options)
     if revision is not None:
         raise InputError(f"revision {revision!r}: {found} is a folder; only models on the hub have revisions")
     return found
@@ -100,13 +111,13 @@ def weights_of(model: str) -> str:
     return fingerprint(folder)
 
 
-def _download(hub_id: str, **options: Any) -> Path:
+def _download(hub_id: str, files: list[str], **options: Any) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     neither = f"there is no folder {hub_id} here, nor a bundled model of that name ({_bundled_line()})"
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES), **options))
+        return Path(snapshot_download(hub_id, allow_patterns=files, **options))
     except RepositoryNotFoundError as error:
         raise GalipError(
             f"model {hub_id!r}: {neither}, and the hub knows no such model; "

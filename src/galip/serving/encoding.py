@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 
-import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from galip.serving.pool import EncodedImage, ImageFit, ImageRequest
+from galip.generation.resize import fit_to
+from galip.serving.pool import EncodedImage, ImageRequest
 
 
 def encode_image(
@@ -38,36 +38,6 @@ def encode_image(
     else:
         image.save(file, request.format.upper(), quality=request.quality)
     return EncodedImage(file.getvalue(), request.format, *image.size, prompt_tokens)
-
-
-def fit_to(image: Image.Image, size: tuple[int, int], fit: ImageFit) -> Image.Image:
-    """A square image at another size, by Lanczos resampling.
-
-    Args:
-        image: the image.
-        size: width and height in pixels.
-        fit: where these differ, "pad" sets the whole image in the middle of its border's most typical colour, and
-            "crop" cuts from its middle what has the wanted shape.
-    """
-    if image.size == size:
-        return image
-    side = min(size) if fit == "pad" else max(size)
-    resized = image.resize((side, side), Image.Resampling.LANCZOS)  # Pillow premultiplies the alpha channel itself
-    if size[0] == size[1]:
-        return resized
-    left, top = (side - size[0]) // 2, (side - size[1]) // 2
-    if fit == "crop":
-        return resized.crop((left, top, left + size[0], top + size[1]))
-    canvas = Image.new(image.mode, size, _border_colour(image))
-    canvas.paste(resized, (-left, -top))  # without a mask: RGBA stays what it is
-    return canvas
-
-
-def _border_colour(image: Image.Image) -> tuple[int, ...]:
-    """The median of the outermost pixels, channel by channel."""
-    pixels = np.asarray(image)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return tuple(int(value) for value in np.median(border, axis=0))
 
 
 def _texts_of(request: ImageRequest) -> dict[str, str]:

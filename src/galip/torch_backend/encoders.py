@@ -18,6 +18,7 @@ from transformers.utils import logging
 from galip.errors import GalipError
 from galip.model_repo.configs import check_no_code
 from galip.model_repo.format import INDEX
+from galip.model_repo.resolve import bundled_models
 
 _LIBRARY_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError)
 """What transformers raises at files that are missing, damaged or do not belong together."""
@@ -93,7 +94,7 @@ def load_network(kind: Any, place: str, *, may_lack: tuple[str, ...] = (), **opt
 
 def _places(name: str, *parts: str) -> Mapping[str, str]:
     """Where each part lies: a galip model keeps each in a folder of its own."""
-    folder = Path(name)
+    folder = bundled_models().get(name, Path(name))
     inside = (folder / INDEX).is_file()
     return {part: str(folder / part) if inside else name for part in parts}
 

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from galip.errors import GalipError, InputError
 from galip.model_repo.format import NETWORKS
 from galip.model_repo.weights import read_tensors, stored_dtype
+from galip.torch_backend.dtypes import as_dtype
 from galip.torch_backend.pipeline import GALIPPipeline
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ def load_pipeline(
     threads: int | None = None,
     compiled: bool = False,
     precision: str | None = None,
+    variant: str | None = None,
 ) -> GALIPPipeline:
     """Load a model folder.
 
@@ -37,6 +38,7 @@ def load_pipeline(
         compiled: generate through `torch.compile`.
         precision: "fp32", "bf16" or "fp16": what the generator and its transformer compute in, while prompts are
             encoded in fp32. None: `dtype` says.
+        variant: of the files of weights, as diffusers has it: "fp16" for `*.fp16.safetensors`.
 
     Raises:
         InputError: there is no such device or dtype, or the device does not have this precision.
@@ -48,7 +50,7 @@ def load_pipeline(
         _check_precision(precision, place)
     if threads is not None:
         torch.set_num_threads(threads)
-    pipeline = _load(folder, kind)
+    pipeline = _load(folder, kind, variant)
     try:
         pipeline.to(place)
     except RuntimeError as error:
@@ -79,10 +81,10 @@ def no_progress_bars() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _load(folder: Path, dtype: torch.dtype) -> GALIPPipeline:
+def _load(folder: Path, dtype: torch.dtype, variant: str | None) -> GALIPPipeline:
     try:
         with no_progress_bars():
-            pipeline = GALIPPipeline.from_pretrained(folder, dtype=dtype)
+            pipeline = GALIPPipeline.from_pretrained(folder, dtype=dtype, variant=variant)
     except GalipError as error:
         message = str(error)
         raise GalipError(message if message.startswith(str(folder)) else f"{folder}: {message}") from error
@@ -147,11 +149,6 @@ def has_on_cpu(precision: str) -> bool:
 
 
 def _dtype(dtype: str | torch.dtype | None, folder: Path, on_cpu: bool) -> torch.dtype:
-    known = {name: getattr(torch, name) for name in _DTYPES.values()}
-    if dtype is None:
-        kind: Any = torch.float32 if on_cpu else known[_DTYPES.get(stored_dtype(folder), "float32")]
-    else:
-        kind = dtype if isinstance(dtype, torch.dtype) else known.get(dtype)
-    if kind not in known.values():
-        raise InputError(f"dtype {dtype!r}: use one of {', '.join(known)}")
-    return kind
+    if dtype is not None:
+        return as_dtype(dtype)
+    return torch.float32 if on_cpu else as_dtype(_DTYPES.get(stored_dtype(folder), "float32"))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import torch
@@ -19,19 +20,24 @@ from transformers import (
     T5EncoderModel,
 )
 
-from galip.errors import InputError
+from galip.errors import GalipError, InputError
 from galip.generation.inputs import Batch, GenerationPlan
 from galip.generation.output import Background, GALIPPipelineOutput, OutputType, on_background
 from galip.generation.pipeline import Progress, TextToImage
+from galip.model_repo.card import copy_papers, write_missing_card
 from galip.model_repo.index import read_index
 from galip.model_repo.resolve import fetch
 from galip.models.clip import FrozenCLIPVision
 from galip.models.generator import MateGenerator
 from galip.models.text import SentenceEncoder
 from galip.torch_backend.backend import GeneratorCall, TorchBackend
+from galip.torch_backend.dtypes import as_dtype
+from galip.torch_backend.pipeline_file import PIPELINE_FILE, pipeline_source
 from galip.utils.arrays import FloatArray
+from galip.utils.atomic import write_text
 
 _HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+_PUSH_ARGUMENTS = ("repo_id", "private", "token", "commit_message", "create_pr")
 
 
 class GALIPPipeline(TextToImage, DiffusionPipeline):
@@ -80,6 +86,7 @@ class GALIPPipeline(TextToImage, DiffusionPipeline):
         self.register_to_config(text_scale=text_scale)
         generator.fold()
         self.generator_call: GeneratorCall | None = None
+        self._folder: Path | None = None  # where it was loaded from
         self._made_of: tuple[Any, ...] = ()
         _ = self.backend  # parts that do not fit are found here rather than at the first image
 
@@ -98,34 +105,85 @@ class GALIPPipeline(TextToImage, DiffusionPipeline):
         for name in ("custom_pipeline", "trust_remote_code"):
             if kwargs.pop(name, None):
                 raise InputError(f"{name} is given, but a GALIP model never brings code; leave it out")
-        dtype = kwargs.pop("dtype", None) or kwargs.pop("torch_dtype", None) or torch.float32
+        dtypes = [kwargs.pop(name, None) for name in ("dtype", "torch_dtype")]
+        dtype = as_dtype(dtypes[0] or dtypes[1] or torch.float32)
         kwargs.setdefault("use_safetensors", True)
         hub = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
-        folder = fetch(pretrained_model_name_or_path, **hub)
+        folder = fetch(pretrained_model_name_or_path, **hub, discriminator=True)
         read_index(folder)
         pipeline: GALIPPipeline = super().from_pretrained(folder, dtype=dtype, **kwargs)
+        pipeline._folder = folder
         return pipeline
 
     def save_pretrained(
-        self, save_directory: str | os.PathLike[str], *args: Any, graphs: bool = True, **kwargs: Any
+        self,
+        save_directory: str | os.PathLike[str],
+        *args: Any,
+        graphs: bool = True,
+        discriminator: bool = True,
+        **kwargs: Any,
     ) -> None:
         """Save the pipeline as a model folder; see `DiffusionPipeline.save_pretrained` for the other arguments.
+
+        What lies beside the parts where the pipeline was loaded from goes along: card, licence, `training.json` and the
+        discriminator. So does `pipeline.py`, with which diffusers loads the model where galip is not installed.
 
         Args:
             graphs: write the graphs too, from which the folder runs without torch. It takes about half a minute, and a
                 moment where a pipeline of the same structure has been saved before. Folders of a `variant` get none.
+            discriminator: False leaves out what only training goes on from.
 
         Raises:
             GalipError: the model cannot be exported.
         """
         push = kwargs.pop("push_to_hub", False)
+        hub = {name: kwargs.pop(name) for name in _PUSH_ARGUMENTS if name in kwargs}
         super().save_pretrained(save_directory, *args, **kwargs)
+        folder = Path(save_directory)
+        if self._folder is not None and self._folder.resolve() != folder.resolve():
+            copy_papers(self._folder, folder, discriminator)
+        write_missing_card(folder)
+        write_text(folder / PIPELINE_FILE, pipeline_source())
         if graphs and kwargs.get("variant") is None:
             from galip.export import write_graphs
 
-            write_graphs(Path(save_directory))
+            write_graphs(folder)
         if push:
-            super().save_pretrained(save_directory, *args, push_to_hub=True, **kwargs)
+            _upload(folder, hub.pop("repo_id", folder.resolve().name), **hub)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+        """Save the pipeline with all that `save_pretrained` saves, and upload that to the hub.
+
+        Args:
+            repo_id: "owner/name"; the repository is made if it is not there.
+            kwargs: `private`, `token`, `commit_message` and `create_pr` as diffusers has them; the rest is for
+                `save_pretrained`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            GalipError: the hub cannot be reached or refuses.
+        """
+        hub = {name: kwargs.pop(name) for name in _PUSH_ARGUMENTS if name in kwargs}
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, **kwargs)
+            return _upload(Path(folder), repo_id, **hub)
+
+    def enable_model_cpu_offload(self, *_: Any, **__: Any) -> None:
+        """Not there.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "GALIP calls its networks' layers and not the networks, so that nothing would move them to the GPU and "
+            'back; they are small and stay there together: use pipe.to("cuda"), or engine="onnxruntime" on the CPU'
+        )
+
+    enable_sequential_cpu_offload = enable_model_cpu_offload
+    to = DiffusionPipeline.to
+    set_progress_bar_config = DiffusionPipeline.set_progress_bar_config
 
     # ---- the parts as GALIP uses them
 
@@ -193,6 +251,11 @@ class GALIPPipeline(TextToImage, DiffusionPipeline):
         self._check_finite(images.isfinite().flatten(1).all(dim=1).cpu().numpy(), batch)
         return on_background(images.clamp(0.0, 1.0), background)
 
+    def _as_asked(self, images: Any, output_type: OutputType) -> Any:
+        if output_type != "pt":
+            return images
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(self.generator.device)
+
     def _join(self, parts: list[GALIPPipelineOutput]) -> GALIPPipelineOutput:
         if not isinstance(parts[0].images, Tensor):
             return super()._join(parts)
@@ -207,3 +270,25 @@ class GALIPPipeline(TextToImage, DiffusionPipeline):
         else:
             with self.progress_bar(total=plan.total) as bar:
                 yield bar.update
+
+
+def _upload(
+    folder: Path,
+    repo_id: str,
+    private: bool | None = None,
+    token: str | None = None,
+    commit_message: str | None = None,
+    create_pr: bool = False,
+) -> str:
+    """Upload a model folder to the hub; returns the commit's address. (diffusers would write a card over ours.)"""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    hub = HfApi(token=token)
+    try:
+        name = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        message = commit_message or "A GALIP model"
+        done = hub.upload_folder(repo_id=name, folder_path=folder, commit_message=message, create_pr=create_pr)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise GalipError(f"{repo_id}: the model could not be uploaded to the hub: {error}") from error
+    return str(done)

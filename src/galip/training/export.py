@@ -8,7 +8,9 @@ import galip
 from galip.conversion.optimizers import FILE as OPTIMIZERS_FILE
 from galip.conversion.optimizers import Moments, save_moments
 from galip.errors import GalipError, InputError
+from galip.model_repo.card import HOW_TO_USE, front_matter, source_name
 from galip.model_repo.describe import describe
+from galip.model_repo.resolve import fetch, model_name
 from galip.models.generator import MateGenerator
 from galip.torch_backend.pipeline import GALIPPipeline
 from galip.training.checkpoint import load_checkpoint
@@ -21,27 +23,15 @@ from galip.training.stages import networks_of
 from galip.utils.atomic import atomic_folder, write_json, write_text
 
 _CARD = """\
----
-library_name: galip
-pipeline_tag: text-to-image
-{licence}tags:
-- galip
-- gan
----
-# {name}
+{front_matter}# {name}
 
 {description}
 {inherited}
 Trained with galip {version} on `{source}`: {images:,} images seen, batch {batch}, seed {seed}. These are the averaged
-weights of the generator; `discriminator/` lies beside them. The run's settings are in `training.json`.
+weights of the generator; `discriminator/` lies beside them. The run's settings are in `training.json`. The licence is
+that of the weights; the code, `pipeline.py` among it, is under the MIT licence.
 
-```python
-import galip
-
-pipe = galip.load("{name}")  # or this folder's path
-pipe("a caption", seed=0).images[0].save("image.png")
-```
-"""
+{how_to_use}"""
 
 
 def export_model(
@@ -86,21 +76,22 @@ def export_model(
 
 def _card(config: TrainConfig, images: int) -> str:
     """The model card."""
-    licence, inherited = config.licence, ""
-    if config.model.start_from:
-        earlier = describe(Path(config.model.start_from)).licence
+    licence, inherited, prompts = config.licence, "", config.logging.grid_captions
+    if start := config.model.start_from:
+        earlier = describe(fetch(start)).licence
         licence = licence or (earlier or "")
-        inherited = f"\nTrained on from `{config.model.start_from}`, whose licence ({earlier}) goes on to apply.\n"
+        inherited = f"\nTrained on from `{model_name(start)}`, whose licence ({earlier}) goes on to apply.\n"
     return _CARD.format(
-        licence=f"license: {licence}\n" if licence else "",
+        front_matter=front_matter(licence, config.data.source, prompts),
         inherited=inherited,
         name=config.name,
         description=config.description,
         version=galip.__version__,
-        source=config.data.source,
+        source=source_name(config.data.source),
         images=images,
         batch=config.schedule.batch,
         seed=config.seed,
+        how_to_use=HOW_TO_USE.format(prompt=prompts[0] if prompts else "a caption"),
     )
 
 

@@ -27,6 +27,7 @@ class TrainData:
     Args:
         config: the run.
         distributed: its processes.
+        source: the captioned images; None: those that the configuration names.
 
     Attributes:
         source: the captioned images.
@@ -35,9 +36,9 @@ class TrainData:
         GalipError: the data cannot be read.
     """
 
-    def __init__(self, config: TrainConfig, distributed: Distributed) -> None:
+    def __init__(self, config: TrainConfig, distributed: Distributed, source: ImageSource | None = None) -> None:
         self.config, self.distributed = config, distributed
-        self.source = open_source(config.data.source)
+        self.source = open_source(config.data.source) if source is None else source
 
     def sized(self) -> ImageSource:
         """The source, where its records have numbers.

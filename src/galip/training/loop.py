@@ -60,6 +60,7 @@ class Trainer:
         self.differences: list[str] = []
         self.loader: Loader
         self.lr_multiplier = 1.0
+        self.graphs = True  # write them into the model in the end
         self.saved_at: int | None = None
         self._seen_before = state.seen
 
@@ -207,7 +208,7 @@ class Trainer:
         folder, state = self.folder.path / "model", self.state
         if self.distributed.is_main:
             with no_progress_bars():
-                export_model(state.networks, state.average, self.config, state.seen, folder)
+                export_model(state.networks, state.average, self.config, state.seen, folder, graphs=self.graphs)
         self.distributed.wait()
         return folder
 

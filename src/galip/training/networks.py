@@ -11,7 +11,10 @@ import torch
 from transformers import CLIPTextModelWithProjection
 
 from galip.errors import GalipError, InputError
+from galip.model_repo.export_folder import is_export
 from galip.model_repo.format import INDEX
+from galip.model_repo.index import check_model_folder
+from galip.model_repo.resolve import fetch
 from galip.models.clip import FrozenCLIPVision
 from galip.models.discriminator import MateDiscriminator
 from galip.models.feature_heads import FeatureHeads
@@ -92,7 +95,8 @@ def build_networks(config: TrainConfig) -> Networks:
         GalipError: a folder or hub id that cannot be loaded.
     """
     model = config.model
-    clip = model.clip or model.start_from
+    start = _start(model.start_from) if model.start_from else ""
+    clip = model.clip or start
     if not clip:
         raise InputError(
             f"model.clip is empty and the preset {model.preset} has no usual CLIP; name a folder or hub id"
@@ -100,8 +104,8 @@ def build_networks(config: TrainConfig) -> Networks:
     tokenizer, text_encoder, vision_model = load_clip(clip)
     torch.manual_seed(config.seed)
     if model.start_from:
-        generator = _load(MateGenerator, model.start_from, "generator", config.generator)
-        discriminator = _load(MateDiscriminator, model.start_from, "discriminator", config.discriminator)
+        generator = _load(MateGenerator, start, "generator", config.generator)
+        discriminator = _load(MateDiscriminator, start, "discriminator", config.discriminator)
     else:
         generator = _build(MateGenerator, "generator", config.generator.given())
         discriminator = _build(MateDiscriminator, "discriminator", config.discriminator.given())
@@ -147,6 +151,15 @@ def _freeze_dead_weights(discriminator: MateDiscriminator) -> None:
     for name, parameter in discriminator.named_parameters():
         if ".dead_shortcut." in name:
             parameter.requires_grad_(False)
+
+
+def _start(model: str) -> str:
+    """The folder of the model that is trained on: a bundled name, a folder, or a hub id."""
+    folder = fetch(model, discriminator=True)
+    if is_export(folder):
+        raise InputError(f"model.start_from {model}: it is an exported model; name the one that it was made from")
+    check_model_folder(folder)
+    return str(folder)
 
 
 def _recorded_scale(text: str) -> float | None:

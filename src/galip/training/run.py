@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from galip.data.protocol import ImageSource
 from galip.distributed import Distributed
 from galip.training.checkpoint import starting_checkpoint
 from galip.training.config import TrainConfig
@@ -21,7 +22,14 @@ from galip.utils.progress import Progress, no_progress
 _GRID_CAPTIONS = 8
 
 
-def open_run(config: TrainConfig, out: Path, resume: str | None = None, progress: Progress = no_progress) -> Trainer:
+def open_run(
+    config: TrainConfig,
+    out: Path,
+    resume: str | None = None,
+    progress: Progress = no_progress,
+    source: ImageSource | None = None,
+    graphs: bool = True,
+) -> Trainer:
     """Make a run ready to be trained by `fit`.
 
     Args:
@@ -29,6 +37,8 @@ def open_run(config: TrainConfig, out: Path, resume: str | None = None, progress
         out: the run folder.
         resume: "latest", "best", or a checkpoint folder; None starts anew, which an existing run in `out` forbids.
         progress: told how many images have been seen.
+        source: the captioned images, instead of those that `data.source` names.
+        graphs: write graphs into the model in the end, from which it runs without torch.
 
     Raises:
         GalipError: data, CLIP, configuration, checkpoint or run folder are unusable, or another process trains in the
@@ -39,7 +49,7 @@ def open_run(config: TrainConfig, out: Path, resume: str | None = None, progress
     folder = RunFolder(out)
     distributed.from_main(folder.check_free)
     checkpoint = distributed.from_main(lambda: starting_checkpoint(out, resume))
-    data = TrainData(config, distributed)
+    data = TrainData(config, distributed, source)
     state = build_state(config, distributed, data.captions)
 
     hooks: list[Hook] = [log, CollapseHook(CollapseWatch(state.config.guard), log)]
@@ -60,6 +70,7 @@ def open_run(config: TrainConfig, out: Path, resume: str | None = None, progress
         hooks.append(ForecastHook())
 
     trainer = Trainer(config, state, data, hooks, folder)
+    trainer.graphs = graphs
     if checkpoint is not None:
         trainer.restore(checkpoint)
     data.loader(trainer.state.step.sample_rng, trainer.state.seen)  # what is wrong with the data shows now

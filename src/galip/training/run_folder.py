@@ -15,6 +15,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from galip.errors import GalipError
+from galip.model_repo.resolve import fetch
 from galip.training.checkpoint import list_checkpoints
 from galip.utils.atomic import clear_folder, write_json, write_text
 from galip.utils.provenance import git_revision, versions
@@ -121,7 +122,7 @@ class RunFolder:
             write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
             write_json(self.path / "environment.json", environment | facts)
             if start_from:
-                training = Path(start_from) / "training.json"
+                training = fetch(start_from) / "training.json"
                 said = json.loads(training.read_text(encoding="utf-8")) if training.is_file() else {}
                 write_json(self.path / "start.json", {"model": start_from, "training": said})
         except OSError as error:

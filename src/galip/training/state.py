@@ -13,6 +13,7 @@ import galip
 from galip.conversion.optimizers import Moments, load_moments
 from galip.data.samples import Batch
 from galip.distributed import Distributed
+from galip.model_repo.resolve import fetch
 from galip.models.text import measure_scale
 from galip.torch_backend.loading import no_progress_bars
 from galip.training.batches import per_rank_batch_size
@@ -194,7 +195,7 @@ def build_state(
         networks.to_device(distributed.device)
         state = TrainState(first, networks, distributed)
     if config.model.with_optimizers:
-        state.begin_with(load_moments(Path(config.model.start_from).expanduser()))
+        state.begin_with(load_moments(fetch(config.model.start_from, discriminator=True)))
     if networks.t5 is not None and not networks.t5_scale_known and captions is not None:
         networks.t5.scale = measure_scale(networks.t5, captions(_SCALE_CAPTIONS))
     return state

@@ -21,7 +21,8 @@ from PIL import Image
 from serving.local_service import LocalService, serving
 
 import galip
-from galip.serving.encoding import encode_image, fit_to
+from galip.generation.resize import fit_to
+from galip.serving.encoding import encode_image
 from galip.serving.http.schemas import WITHOUT_EFFECT, GenerationRequest
 from galip.serving.pool import ImageRequest, WeightedPrompt
 
