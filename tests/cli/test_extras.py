@@ -31,6 +31,7 @@ CALLS = [
     ("convert", "torch", TORCH, ["convert", "a.pth", "out"]),
     ("export", "torch", TORCH, ["export", "emoji-64", "out"]),
     ("train", "train", TORCH, ["train", "run.yaml", "--data", "images"]),
+    ("finetune", "train", TORCH, ["finetune", "emoji-64", "images"]),
     ("evaluate", "eval", TORCH, ["evaluate", "emoji-64", "--protocol", "emoji64", "-o", "result.json"]),
     ("serve", "serve", SERVE, ["serve"]),
     ("mcp", "mcp", ("mcp",), ["mcp"]),
