@@ -87,6 +87,16 @@ def test_a_seed_is_shown_typed_shuffled_and_locked(visit: Callable[..., Page]) -
     assert names(page)[0] == f"seed {now}"
 
 
+def test_the_page_says_what_the_model_knows_and_offers_its_styles(visit: Callable[..., Page]) -> None:
+    page = visit("#draw?prompt=a+red+heart&seed=5&n=1")
+    expect(page.locator("#about")).to_contain_text("emoji")
+    styles = page.get_by_role("group", name="Style")
+    for style, words in (("3d", "3d emoji of red heart"), ("flat", "flat emoji of red heart"), ("flat", "red heart")):
+        styles.get_by_role("button", name=style).click()
+        expect(page.locator("#draw-prompt")).to_have_value(words)
+        drawn(page, words, 1)
+
+
 def test_how_many_and_how_varied(visit: Callable[..., Page]) -> None:
     page = visit("#draw?prompt=a+red+heart&seed=5&n=4")
     before = drawn(page, "a red heart")

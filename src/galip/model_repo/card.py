@@ -53,6 +53,21 @@ def read_card(file: Path) -> dict[str, Any]:
     return card if isinstance(card, dict) else {}
 
 
+def about(file: Path) -> str:
+    """The first sentence of a model card's text: what the model generates; empty where there is none."""
+    if not file.is_file():
+        return ""
+    with file.open("rb") as opened:
+        text = opened.read(MAX_YAML_BYTES).decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
+    if text.startswith("---\n"):
+        text = text[4:].partition("\n---")[2].partition("\n")[2]
+    blocks = (block.strip() for block in text.split("\n\n"))
+    prose = (re.sub(r"^#[^\n]*\n+", "", block) for block in blocks)
+    first = next((block for block in prose if block and block[0].isalnum()), "")
+    sentence = re.split(r"(?<=[.!?])\s", " ".join(first.split()))[0]
+    return sentence if len(sentence) <= _MAX_CHARACTERS else ""
+
+
 def licence_of(card: Mapping[str, Any]) -> str | None:
     """The licence that a card names; None where it names none."""
     # The hub wants `license: other` with the true name beside it for anything that it does not know.

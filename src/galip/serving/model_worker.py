@@ -17,6 +17,8 @@ from galip.generation.noise import noise
 from galip.generation.output import WITH_ALPHA
 from galip.generation.pipeline import TextToImage
 from galip.latent.interpolation import blend_noise, blend_sentences
+from galip.model_repo.card import about
+from galip.model_repo.format import CARD
 from galip.model_repo.resolve import fetch, model_name, weights_of
 from galip.serving.encoding import encode_image
 from galip.serving.pool import EncodedImage, ImageRequest, ModelInfo, WeightedPrompt
@@ -79,6 +81,7 @@ class ModelWorker:
             engine=self._pipe.backend.name,
             weights=weights_of(spec.model),
             has_alpha=self._pipe.sizes.image_channels == WITH_ALPHA,
+            about=about(fetch(spec.model) / CARD),
         )
         self._tokenizer = _tokenizer_of(fetch(spec.model))
         self._texts = {"model": self.info.name, "weights": self.info.weights, "galip": __version__}

@@ -84,6 +84,7 @@ class ModelInfo:
         engine: what runs it.
         weights: their fingerprint (`galip.model_repo`): a request gives the same images as long as this is the same.
         has_alpha: whether its images have an alpha channel.
+        about: what it generates, in a sentence of its model card; empty where that says nothing.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ModelInfo:
     engine: str
     weights: str
     has_alpha: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True)

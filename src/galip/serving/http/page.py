@@ -80,6 +80,7 @@ def add_page_routes(app: FastAPI, service: Service) -> None:
             max_n=settings.max_n,
             max_frames=settings.max_frames,
             edits=service.editor is not None,
+            about=known.about,
         )
 
     @app.get("/", include_in_schema=False)

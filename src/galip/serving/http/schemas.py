@@ -234,3 +234,4 @@ class AppInfo(BaseModel):
     max_n: int
     max_frames: int
     edits: bool
+    about: str

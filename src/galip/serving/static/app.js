@@ -59,6 +59,8 @@ function sayFacts() {
   byId("model").textContent = `${facts.model} · ${facts.side} px`;
   byId("model").title = `galip ${facts.version}, engine ${facts.engine}`;
   byId("model").hidden = false;
+  byId("about").textContent = facts.about;
+  byId("about").hidden = !facts.about;
   const now = JSON.stringify([facts.model, facts.weights ?? facts.version]);
   if (drawnBy && drawnBy !== now) forgetAll();
   drawnBy = now;

@@ -25,6 +25,9 @@ const EXAMPLES = {
   general: ["a red bird on a branch", "a bowl of fruit", "a boat on a lake", "a street at night", "a dog in the snow"],
 };
 
+const STYLES = ["3d", "google", "flat"]; // words that captions of emoji begin with
+const STYLED = new RegExp(`^(${STYLES.join("|")}) emoji of `);
+
 export class DrawTab {
   #cards = [];
   #requests = new AbortController();
@@ -35,6 +38,7 @@ export class DrawTab {
   constructor() {
     limitCaption(byId("draw-prompt"));
     this.#offerExamples();
+    this.#offerStyles();
     this.#offerCounts();
     byId("draw-prompt").addEventListener("input", () => {
       this.#followWords();
@@ -220,6 +224,26 @@ export class DrawTab {
         this.#draw();
       });
       byId("draw-examples").append(chip);
+    }
+  }
+
+  /** Words for a style: the one that is named already is taken out again. */
+  #offerStyles() {
+    byId("draw-styles-option").hidden = !facts.model.includes("emoji");
+    for (const style of STYLES) {
+      const chip = document.createElement("button");
+      chip.type = "button";
+      chip.className = "chip";
+      chip.textContent = style;
+      chip.title = `Begin the caption with "${style} emoji of"`;
+      chip.addEventListener("click", () => {
+        const words = byId("draw-prompt").value.trim();
+        const bare = words.replace(STYLED, "").replace(/^(an?|the) /, "");
+        byId("draw-prompt").value = words.startsWith(`${style} `) ? bare : `${style} emoji of ${bare}`;
+        this.#followWords();
+        this.#draw();
+      });
+      byId("draw-styles").append(chip);
     }
   }
 

@@ -22,6 +22,7 @@ export const facts = {
   max_prompt: 500,
   max_n: 16,
   max_frames: 1200,
+  about: "",
 };
 
 export class ServiceError extends Error {
