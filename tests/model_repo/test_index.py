@@ -177,6 +177,17 @@ def test_a_folder_that_names_code_is_refused_and_nothing_runs(
     assert not sprung.exists()
 
 
+def test_a_sound_models_pipeline_file_is_data(folder: Path) -> None:
+    """It is there for diffusers alone, and may hold anything."""
+    import galip
+
+    code, sprung = mark(folder, "pipeline")
+    (folder / "pipeline.py").write_text(code)
+    for use in (lambda f: galip.load(f, engine="torch"), galip.GALIPPipeline.from_pretrained):
+        assert use(folder)("a cat", seed=0).images[0].size == (32, 32)
+    assert not sprung.exists()
+
+
 def test_arguments_that_ask_for_code_are_refused(saved: Path) -> None:
     from galip import GALIPPipeline
 
