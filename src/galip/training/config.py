@@ -241,6 +241,7 @@ class PerformanceConfig(Section):
     )
     checkpoint_vit: bool = Field(False, description="recompute the ViT's blocks in the backward pass to save memory")
     text_cache: int = Field(500_000, ge=0, description="cache text vectors where there are at most so many captions")
+    text_store: str = Field("", description="folder on disk for text vectors of data with more captions than that")
 
 
 class EvaluationConfig(Section):

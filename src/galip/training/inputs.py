@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Sized
 from contextlib import suppress
+from pathlib import Path
 
 from galip.data.loader import Loader
 from galip.data.open import open_source
@@ -118,9 +120,12 @@ class TrainData:
             config: of the present stage.
             cached: make a table of all captions where they are few enough (`performance.text_cache`).
         """
-        captions = self.source.distinct_captions(self.config.performance.text_cache) if cached else None
+        options, store = self.config.performance, None
+        captions = self.source.distinct_captions(options.text_cache) if cached else None
+        if captions is None and cached and options.text_store:
+            captions, store = self.source.distinct_captions(sys.maxsize), Path(options.text_store)
         open_captions = self._open_captions() if config.loss.noise == "open" else None
-        return CaptionVectors(networks, captions, self.distributed, open_captions)
+        return CaptionVectors(networks, captions, self.distributed, open_captions, store)
 
     def _open_captions(self) -> set[str]:
         """The captions that several records have, so that they leave something to the noise."""

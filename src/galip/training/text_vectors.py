@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from galip.distributed import Distributed
 from galip.models.text import SentenceEncoder
 from galip.training.networks import Networks
 from galip.training.tensors import Bundle
+from galip.training.text_store import stored_table
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +50,16 @@ class VectorTable:
         captions: every distinct caption of the data, in a fixed order.
             None: they are too many, or unknown before they come; every one is then encoded when it is asked for.
         distributed: the processes of the run, each of which computes its share of the table.
+        store: a folder where the table is kept on disk, computed by the main process if it is not there yet; None: it
+            is kept in memory.
     """
 
     def __init__(
-        self, encoder: SentenceEncoder, captions: Sequence[str] | None, distributed: Distributed | None = None
+        self,
+        encoder: SentenceEncoder,
+        captions: Sequence[str] | None,
+        distributed: Distributed | None = None,
+        store: Path | None = None,
     ) -> None:
         self.encoder = encoder
         self._rows: dict[str, int] = {}
@@ -60,19 +68,42 @@ class VectorTable:
         if captions is None:
             return
         self._rows = {caption: row for row, caption in enumerate(captions)}
-        self._table = torch.zeros(len(captions), encoder.dim)
-        rank, world = (distributed.rank, distributed.world) if distributed else (0, 1)
+        too_long: list[str] = []
+        if store is not None:
+            self._table, too_long = self._stored(captions, store, distributed)
+        else:
+            self._table = torch.zeros(len(captions), encoder.dim)
+            rank, world = (distributed.rank, distributed.world) if distributed else (0, 1)
+            too_long = self._fill(self._table, captions, rank, world)
+            if distributed is not None and world > 1:
+                self._table = distributed.total(self._table.to(distributed.device)).cpu()
+                too_long = distributed.collect(too_long)
+        if too_long and (distributed is None or distributed.is_main):
+            logger.warning("%d captions are too long and are truncated; the first: %s", len(too_long), too_long[0])
+
+    def _stored(
+        self, captions: Sequence[str], store: Path, distributed: Distributed | None
+    ) -> tuple[Tensor, list[str]]:
+        """The table on disk, and what was truncated if it was computed now."""
+        too_long: list[str] = []
+
+        def opened() -> Tensor:
+            fill = lambda table: too_long.extend(self._fill(table, captions))  # noqa: E731
+            return stored_table(store, self.encoder, captions, fill)
+
+        if distributed is not None:
+            distributed.from_main(lambda: len(opened()))  # the others wait for the file
+        return opened(), too_long
+
+    def _fill(self, table: Tensor, captions: Sequence[str], rank: int = 0, world: int = 1) -> list[str]:
+        """Write a process's share of the vectors into a table; answers which captions were truncated."""
         too_long: list[str] = []
         for start in range(rank * _BLOCK, len(captions), world * _BLOCK):
             block = list(captions[start : start + _BLOCK])
             vectors, cut = self._encode(block)
-            self._table[start : start + len(block)] = vectors.cpu()
+            table[start : start + len(block)] = vectors.cpu()
             too_long += cut
-        if distributed is not None and world > 1:
-            self._table = distributed.total(self._table.to(distributed.device)).cpu()
-            too_long = distributed.collect(too_long)
-        if too_long and (distributed is None or distributed.is_main):
-            logger.warning("%d captions are too long and are truncated; the first: %s", len(too_long), too_long[0])
+        return too_long
 
     def __call__(self, captions: Sequence[str], device: torch.device) -> Tensor:
         """Vectors of B captions, fp32 [B, dim] on `device`."""
@@ -105,6 +136,7 @@ class CaptionVectors:
         captions: as for `VectorTable`.
         distributed: the processes of the run.
         open_captions: those that leave something to the noise; None: all do.
+        store: as for `VectorTable`.
     """
 
     def __init__(
@@ -113,12 +145,13 @@ class CaptionVectors:
         captions: Sequence[str] | None,
         distributed: Distributed,
         open_captions: Container[str] | None = None,
+        store: Path | None = None,
     ) -> None:
         self.device, self._open = distributed.device, open_captions
-        self._e = VectorTable(networks.sentence_encoder, captions, distributed)
-        self._clip = None if networks.t5 is None else VectorTable(networks.clip_encoder, captions, distributed)
+        self._e = VectorTable(networks.sentence_encoder, captions, distributed, store)
+        self._clip = None if networks.t5 is None else VectorTable(networks.clip_encoder, captions, distributed, store)
         second = networks.second
-        self._second = None if second is None else VectorTable(second.encoder, captions, distributed)
+        self._second = None if second is None else VectorTable(second.encoder, captions, distributed, store)
 
     def __call__(self, captions: Sequence[str]) -> TextVectors:
         """The vectors of B captions, on the run's device."""
