@@ -85,7 +85,7 @@ def equal(one: Path, other: Path) -> bool:
 def test_it_is_worked_out_from_the_data(images: Path, toy_data: Path, tmp_path: Path) -> None:
     config = recipe_config("small", str(images), tmp_path / "my icons")
     assert (config.name, config.generator.image_channels) == ("my-icons", 4)
-    assert config.model.clip == str(tmp_path / "my icons" / "clip") and config.evaluation.keep_best == "eye_distance"
+    assert config.model.clip == str(tmp_path / "my icons" / "clip") and config.evaluation.keep_best == "eye_score"
     first, second = stages_of(config)
     assert (first.config.loss.objective, first.config.optimizer.generator) == ("reconstruct", "muon")
     assert (second.config.loss.objective, second.config.loss.paired) == ("adversarial", 200)
@@ -124,14 +124,17 @@ def test_the_model_folder_is_whole(whole: Path) -> None:
     card = (model / "README.md").read_text()
     assert "reconstruct, 16 images, then sharpen, 16 images" in card and "`eye_recognised`" in card
     best = best_checkpoint(whole / "checkpoints")
-    assert best is not None and best.metric == "eye_distance"
+    assert best is not None and best.metric == "eye_score"
     assert json.loads((model / "training.json").read_text())["images"] == images_of(best.checkpoint)
     ours = load_file(next((model / "generator").glob("*.safetensors")))
     theirs = load_file(best.checkpoint / "ema.safetensors")
     assert all(torch.equal(ours[key], value) for key, value in theirs.items() if key in ours)
     rows = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
-    scored = [row for row in rows if "eye_distance" in row]
-    assert len(scored) == 4 and best.value == min(row["eye_distance"] for row in scored)
+    scored = [row for row in rows if "eye_score" in row]
+    assert len(scored) == 4 and best.value == min(row["eye_score"] for row in scored)
+    assert all(
+        row["eye_score"] * max(row["eye_recognised"], 0.25) == pytest.approx(row["eye_distance"]) for row in scored
+    )
     assert not list(whole.glob("*.pt")), "nothing unfinished is left"
 
 

@@ -253,7 +253,7 @@ class EvaluationConfig(Section):
     metrics: tuple[str, ...] = Field((), description="metrics of galip evaluate as well, e.g. [fid, clip_score]")
     images: int = Field(1000, ge=2, description="images generated for these metrics")
     weights: dict[str, str] = Field({}, description="weights of their feature networks, by name")
-    eye: str = Field("", description="folder of an eye, for the scores eye_recognised and eye_distance; empty: none")
+    eye: str = Field("", description="folder of an eye, for eye_recognised, eye_distance, eye_score; empty: none")
     keep_best: str = Field("", description="score by which the best checkpoint is kept; empty: none")
 
     @model_validator(mode="after")
@@ -263,7 +263,7 @@ class EvaluationConfig(Section):
             known = ", ".join(name for name, metric in METRICS.items() if metric.space != "judge")
             raise ValueError(f"evaluation.metrics: there is no metric {unknown[0]} for a run; known: {known}")
         scores = ["clip_score_own", "drawn_diversity", "clip_score_second", *numbers_of(self.metrics)]
-        scores += ["eye_recognised", "eye_distance"] if self.eye else []
+        scores += ["eye_recognised", "eye_distance", "eye_score"] if self.eye else []
         if self.keep_best not in ("", *scores):
             raise ValueError(
                 f"evaluation.keep_best is {self.keep_best!r}; known: {', '.join(scores)}, and others that "

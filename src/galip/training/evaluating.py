@@ -26,7 +26,7 @@ _AT_ONCE = 32
 
 
 OWN, SECOND = "clip_score_own", "clip_score_second"
-EYE_RECOGNISED, EYE_DISTANCE = "eye_recognised", "eye_distance"
+EYE_RECOGNISED, EYE_DISTANCE, EYE_SCORE = "eye_recognised", "eye_distance", "eye_score"
 
 
 class QuickScores:
@@ -132,4 +132,4 @@ class RunEvaluation:
 
 def better(metric: str, value: float, best: float) -> bool:
     """Whether `value` of a score is better than `best`."""
-    return value < best if metric == EYE_DISTANCE or meaning_of(metric).better == "lower" else value > best
+    return value < best if metric in (EYE_DISTANCE, EYE_SCORE) or meaning_of(metric).better == "lower" else value > best

@@ -32,7 +32,7 @@ _CARD = """
 
 The eye is a small convolutional network that learnt to tell the real images apart; no loss has seen it.
 `eye_recognised` is the share of captions whose generated image it takes for theirs, `eye_distance` the Frechet distance
-of its features of generated and real images.
+of its features of generated and real images, `eye_score` the distance divided by the share: less is better.
 
 ![Real images, and beside each what the model generates for its caption]({sheet})
 """

@@ -148,7 +148,7 @@ def _small(data: str, source: ImageSource, out: Path) -> dict[str, Any]:
             "every": max(1000, total // 20),
             "captions": 500,
             "eye": str(out / "eye"),
-            "keep_best": "eye_distance",
+            "keep_best": "eye_score",
         },
     }
 

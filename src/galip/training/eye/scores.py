@@ -16,7 +16,7 @@ from galip.evaluation.statistics import Moments
 from galip.generation.noise import noise
 from galip.models.generator import MateGenerator
 from galip.training.augment import lay_on
-from galip.training.evaluating import EYE_DISTANCE, EYE_RECOGNISED
+from galip.training.evaluating import EYE_DISTANCE, EYE_RECOGNISED, EYE_SCORE
 from galip.training.eye.learner import as_eye_sees, load_eye
 from galip.training.networks import Networks
 
@@ -59,14 +59,17 @@ class EyeScores:
 
         Returns:
             `eye_recognised`, the share of images that the eye takes for their captions'; `eye_distance`, the Frechet
-            distance of its features of generated and real images.
+            distance of its features of generated and real images; `eye_score`, the distance in parts of that share,
+            less is better: images come no nearer to real ones by showing something else than their captions.
         """
 
         def compute() -> dict[str, float]:
             vectors, features = self._look(self._generate(average))
             hits = self.eye.logits(vectors.to(self.device)).argmax(1).cpu() == self.labels
-            distance = frechet_from(Moments.of(features.numpy()), self.real)
-            return {EYE_RECOGNISED: hits.float().mean().item(), EYE_DISTANCE: float(distance)}
+            recognised = hits.float().mean().item()
+            distance = float(frechet_from(Moments.of(features.numpy()), self.real))
+            score = distance / max(recognised, 1 / len(hits))
+            return {EYE_RECOGNISED: recognised, EYE_DISTANCE: distance, EYE_SCORE: score}
 
         return self.distributed.from_main(compute)
 
