@@ -33,7 +33,7 @@ def test_an_exported_model_is_measured_as_table_and_json(
     file = tmp_path / "speed.json"
     bench(str(exported), "onnxruntime", "3,1", threads=1, seconds=0, json_file=file)
     shown = capfd.readouterr().out
-    assert "onnxruntime" in shown and "1 thread" in shown and "start to first picture" in shown
+    assert "onnxruntime" in shown and "1 thread" in shown and "start to first image" in shown
     result = json.loads(file.read_text())
     assert result["threads"] == 1 and result["machine"]["versions"]["galip"]
     found = result["engines"]["onnxruntime"]
@@ -55,6 +55,15 @@ def test_a_worker_times_every_part_of_every_batch(model: Path) -> None:
     assert list(found["cells"]) == ["1", "2"]
     for cell in found["cells"].values():
         assert [len(cell[part]) for part in ("whole", "text", "image")] == [3, 3, 3]
+
+
+@pytest.mark.engines
+def test_precisions_are_measured_beside_each_other(exported: Path) -> None:
+    result = measure_model(str(exported), ["onnxruntime:fp32", "openvino"], [1], 1, seconds=0, rounds=1)
+    assert list(result["engines"]) == ["onnxruntime:fp32", "openvino"]
+    for wrong, message in (("onnxruntime:bf16", "onnxruntime computes in fp32 and int8"), ("openvino:fp8", "'fp8'")):
+        with pytest.raises(InputError, match=message):
+            measure_model(str(exported), [wrong], [1])
 
 
 def test_rounds_are_taken_together() -> None:

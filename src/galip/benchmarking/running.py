@@ -17,6 +17,8 @@ from typing import Any
 
 from galip.benchmarking.worker import Orders
 from galip.errors import GalipError, InputError
+from galip.generation.precision import AUTO as ANY
+from galip.generation.precision import check_precision, lacking
 from galip.generation.select import AUTO, ENGINES, WITHOUT_TORCH, check_engine, choose, require_engine
 from galip.model_repo.cache import is_cached
 from galip.model_repo.export_folder import is_export, read_manifest
@@ -46,7 +48,8 @@ def measure_model(
 
     Args:
         model: a bundled model's name, a folder, or a hub id.
-        engines: what to run it with; none: those that are installed, but for "compile".
+        engines: what to run it with, "openvino:bf16" for a precision of an engine; none: those that are installed,
+            but for "compile".
         batches: numbers of pictures to draw at once.
         threads: CPU threads; None: each engine's own choice.
         device: for "torch" and "compile", as `galip.load` takes it.
@@ -76,11 +79,13 @@ def measure_model(
 
     orders = Orders(model, "", None, threads, sizes, seconds / rounds, 0.0)
     by_engine = {
-        engine: replace(orders, engine=engine, device=None if engine in WITHOUT_TORCH else device) for engine in wanted
+        engine: replace(orders, engine=engine, device=device if _name(engine) not in WITHOUT_TORCH else None)
+        for engine in wanted
     }
     for engine, order in by_engine.items():
-        if engine in WITHOUT_TORCH and not is_export(folder) and not has_graphs(folder) and not is_cached(folder):
-            say(f"exporting {model} for {engine}")
+        has_files = is_export(folder) or has_graphs(folder) or is_cached(folder)
+        if _name(engine) in WITHOUT_TORCH and (not has_files or engine.endswith(":int8")):
+            say(f"preparing {model} for {engine}")
             run_worker(replace(order, batches=[]))
     found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in wanted}
     for number in range(1, rounds + 1):
@@ -153,15 +158,24 @@ def _engines(folder: Path, asked: Sequence[str], device: str | None) -> list[str
         ready = [engine for engine in fitting if engine != "compile" and _ready(engine)]
         return ready if exported is None or ready else list(fitting[:1])
     wanted = []
-    for engine in asked:
+    for asked_for in asked:
+        engine, _, precision = asked_for.partition(":")
         check_engine(engine)
+        check_precision(precision or None)
         chosen = choose(folder, device).engine if engine == AUTO else engine
         if chosen not in fitting:
             raise InputError(f"engine {chosen}: {folder} is exported for {exported}; use {' or '.join(fitting)}")
         if chosen in WITHOUT_TORCH and exported is None:
             require_engine(chosen)
-        wanted.append(chosen)
+        if precision not in ("", ANY) and (reason := lacking(chosen, precision)):
+            raise InputError(reason)
+        wanted.append(f"{chosen}:{precision}" if precision else chosen)
     return list(dict.fromkeys(wanted))
+
+
+def _name(engine: str) -> str:
+    """The engine of "engine" or "engine:precision"."""
+    return engine.partition(":")[0]
 
 
 def _ready(engine: str) -> bool:

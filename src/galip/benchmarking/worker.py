@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import count, islice, product
 from typing import TYPE_CHECKING, Any
 
 import galip
@@ -36,7 +36,7 @@ class Orders:
 
     Attributes:
         model: as `galip.load` takes it.
-        engine: as `galip.load` takes it.
+        engine: as `galip.load` takes it; "openvino:bf16" for a precision of it.
         device: as `galip.load` takes it.
         threads: as `galip.load` takes it.
         batches: numbers of pictures to draw at once, increasing. None at all: only load, which converts the model.
@@ -66,7 +66,10 @@ def measure(orders: Orders) -> dict[str, Any]:
         InputError: the model has no text encoder.
         GalipError: the model cannot be loaded by this engine.
     """
-    pipe = galip.load(orders.model, engine=orders.engine, device=orders.device, threads=orders.threads)
+    engine, _, precision = orders.engine.partition(":")
+    pipe = galip.load(
+        orders.model, engine=engine, device=orders.device, precision=precision or None, threads=orders.threads
+    )
     if not orders.batches:
         return {}
     if not _has_text_encoder(pipe):
@@ -79,10 +82,14 @@ def measure(orders: Orders) -> dict[str, Any]:
 
 
 def _cell(pipe: TextToImage, prompts: list[str], seconds: float) -> dict[str, Any]:
-    vectors = pipe.embed(prompts)
+    vectors, numbers = pipe.embed(prompts), count()
+
+    def fresh() -> list[str]:  # engines keep the vectors of prompts that they have seen
+        return [f"{prompt} {next(numbers)}" for prompt in prompts]
+
     jobs: dict[str, Callable[[], Any]] = {
-        "whole": lambda: _draw(pipe, prompts),
-        "text": lambda: _encode(pipe, prompts),
+        "whole": lambda: _draw(pipe, fresh()),
+        "text": lambda: _encode(pipe, fresh()),
         "image": lambda: pipe(prompt_embeds=vectors, seed=list(range(len(prompts))), batch_size=len(prompts)),
     }
     found: dict[str, Any] = {name: repeated(job, seconds) for name, job in jobs.items()}
@@ -116,14 +123,14 @@ def _encode(pipe: TextToImage, prompts: list[str]) -> None:
     pipe.embed(prompts)
 
 
-def captions(count: int) -> list[str]:
-    """`count` captions, all different."""
+def captions(number: int) -> list[str]:
+    """So many captions, all different."""
     every = (
         f"a {colour} {thing} beside a tree in the {place}{suffix}"
-        for suffix in ("", *(f" {number}" for number in range(count)))
+        for suffix in ("", *(f" {turn}" for turn in range(number)))
         for place, thing, colour in product(_PLACES, _THINGS, _COLOURS)
     )
-    return list(islice(every, count))
+    return list(islice(every, number))
 
 
 def main() -> None:

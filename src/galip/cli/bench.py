@@ -23,8 +23,8 @@ def bench(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="What runs the model, separated by commas: torch, compile, openvino, onnxruntime, auto. "
-            "[default: all that are installed, without compile]"
+            help="What runs the model, separated by commas: torch, compile, openvino, onnxruntime, auto; "
+            "openvino:bf16 for a precision. [default: all that are installed, without compile]"
         ),
     ] = None,
     batch: Annotated[str, typer.Option(help="Images generated at once, separated by commas.")] = "1,4,8",
