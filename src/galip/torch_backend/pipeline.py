@@ -272,6 +272,9 @@ class GALIPPipeline(TextToImage, DiffusionPipeline):
                 yield bar.update
 
 
+GALIPPipeline.__init__.__annotations__.clear()  # earlier releases of diffusers cannot read them where they are text
+
+
 def _upload(
     folder: Path,
     repo_id: str,

@@ -137,6 +137,9 @@ class GALIPPipeline(DiffusionPipeline):
         return output if return_dict else (output.images, output.seeds)
 
 
+GALIPPipeline.__init__.__annotations__.clear()  # earlier releases of diffusers cannot read them where they are text
+
+
 def _clean(text: str) -> str:
     """A prompt cleaned as CLIP's training captions were; broken encodings are repaired where ftfy is installed."""
     try:
