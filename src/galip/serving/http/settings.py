@@ -33,7 +33,7 @@ class Settings(BaseModel):
         4, ge=1, description="Images that clients bring that may wait; beyond that requests get 429."
     )
     edit_steps: int = Field(100, ge=1, le=10_000, description="Steps of the search for what generates such an image.")
-    edit_time_limit: float = Field(120.0, gt=0, description="Seconds that such a request may take.")
+    edit_time_limit: float = Field(300.0, gt=0, description="Seconds that such a request may take.")
     link_lifetime: float = Field(3600.0, gt=0, description="Seconds for which an image's link works.")
     link_bytes: int = Field(64 * 2**20, ge=1, description="Memory for images behind links; the oldest go first.")
     origins: tuple[str, ...] = Field((), description="Other web pages' origins that may use the API, or *.")
