@@ -254,7 +254,7 @@ def test_a_transformer_of_another_size_is_refused(vision):
         ({"block_sizes": (16, 8, 32)}, "sizes must increase"),
         ({"block_sizes": (4, 8, 32)}, "above the grid of 4"),
         ({"prompt_blocks": (2, 1)}, "prompt_blocks"),
-        ({"prompt_blocks": ()}, "prompt_blocks"),
+        ({"prompt_tokens": 0}, "prompt_tokens is 0; for no prompts leave prompt_blocks empty"),
         ({"clip_input": "twice"}, "clip_input is 'twice'"),
     ],
 )

@@ -297,6 +297,8 @@ def to_released(
     ]
     if generator.config.bridge_input != "noise":  # the authors' first layer sees the noise alone
         different.append(f"bridge_input is {generator.config.bridge_input}, not noise")
+    if generator.config.prompt_tokens != 1:
+        different.append(f"prompt_tokens is {generator.config.prompt_tokens}, not 1")
     if different:
         raise CheckpointError(
             f"the released layout cannot hold this model: its file holds tensors only, and whoever reads one takes the "

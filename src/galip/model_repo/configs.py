@@ -46,6 +46,7 @@ _NUMBERS: dict[str, dict[str, Setting]] = {
         "stem_channels": _COUNT,
         "concept_scale": _FACTOR,
         "image_channels": (int, 3, 4),
+        "prompt_tokens": (int, 1, _MAX_DEPTH),
     },
     "discriminator": {
         "cond_dim": _COUNT,
@@ -53,6 +54,9 @@ _NUMBERS: dict[str, dict[str, Setting]] = {
         "grid": _SIDE,
         "out_channels": _COUNT,
         "assessor_channels": _COUNT,
+        # of one that looks at pixels
+        "image_size": _SIDE,
+        "channels": _COUNT,
     },
     "vision_encoder": _TRANSFORMER | {"image_size": _SIDE, "patch_size": _SIDE, "num_channels": (int, 3, 3)},
     "text_encoder": _TRANSFORMER
@@ -115,7 +119,8 @@ def read_config(folder: Path, part: str) -> dict[str, Any]:
             _check_number(file, name, config[name], setting)
     for name, setting in _LISTS.get(part, {}).items():
         if (values := config.get(name)) is not None:
-            if not isinstance(values, list) or not 0 < len(values) <= _MAX_DEPTH:
+            fewest = 0 if name == "prompt_blocks" else 1
+            if not isinstance(values, list) or not fewest <= len(values) <= _MAX_DEPTH:
                 raise GalipError(f"{file}: {name} is {_shown(values)}; a list of numbers is needed")
             for value in values:
                 _check_number(file, name, value, setting)

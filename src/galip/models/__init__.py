@@ -5,6 +5,7 @@ from galip.models.clip import FrozenCLIPVision
 from galip.models.discriminator import CLIPFeatureExtractor, ExtractionBlock, MateDiscriminator, QualityAssessor
 from galip.models.generator import BridgeFeaturePredictor, ImageGenerator, MateGenerator, PromptPredictor
 from galip.models.layers import Affine, FusionBlock
+from galip.models.plain_discriminator import PlainDiscriminator
 from galip.models.presets import PRESETS, Preset, build_discriminator, build_generator, build_vision
 from galip.models.text import CLIPSentenceEncoder, SentenceEncoder, T5SentenceEncoder, measure_scale
 
@@ -20,6 +21,7 @@ __all__ = [
     "ImageGenerator",
     "MateDiscriminator",
     "MateGenerator",
+    "PlainDiscriminator",
     "Preset",
     "PromptPredictor",
     "QualityAssessor",

@@ -32,7 +32,7 @@ def clip_block(layer: Any, hidden: Tensor, prompt: Tensor | None = None, mask: T
     Args:
         layer: its weights, transformers' encoder layer.
         hidden: [B, N, C].
-        prompt: [B, 1, C], a token that is looked at and does not look: as if it were appended to `hidden`, and dropped
+        prompt: [B, T, C], tokens that are looked at and do not look: as if they were appended to `hidden`, and dropped
             after the block.
         mask: added to the attention's scores, [N, N].
 
@@ -226,13 +226,13 @@ class FrozenCLIPVision(nn.Module):
     def induce(self, bridge: Tensor, prompts: Tensor, blocks: Sequence[int]) -> Tensor:
         """Visual concepts induced by a bridge feature and text-conditioned prompts (paper, section 3.3).
 
-        The bridge feature's positions take the place of the patch embeddings. At each listed block its prompt token is
-        appended to the sequence, the block runs, and the token is dropped.
+        The bridge feature's positions take the place of the patch embeddings. At each listed block its prompt tokens
+        are appended to the sequence, the block runs, and the tokens are dropped.
 
         Args:
             bridge: [B, width, grid, grid], the bridge feature.
-            prompts: [B, P, width], one token for each of `blocks`, in their order.
-            blocks: P 0-based transformer blocks, increasing.
+            prompts: [B, P, width], equally many tokens for each of `blocks`, in their order; the paper has one.
+            blocks: 0-based transformer blocks, increasing.
 
         Returns:
             [B, width, grid, grid] in the dtype of `bridge`: spatial tokens after the last block, before the final norm.
@@ -248,9 +248,14 @@ class FrozenCLIPVision(nn.Module):
                 f"bridge has shape {tuple(bridge.shape)}; this transformer needs [B, {', '.join(map(str, expected))}]: "
                 "build the generator with its vision_width and grid"
             )
-        if prompts.ndim != 3 or tuple(prompts.shape[1:]) != (len(blocks), self.width):
+        per_block = prompts.shape[1] // max(1, len(blocks)) if prompts.ndim == 3 else 0
+        if (
+            prompts.ndim != 3
+            or tuple(prompts.shape[1:]) != (len(blocks) * per_block, self.width)
+            or (blocks and not per_block)
+        ):
             raise ValueError(
-                f"prompts has shape {tuple(prompts.shape)}; give one token per listed block, "
+                f"prompts has shape {tuple(prompts.shape)}; give one token per listed block, or equally many, "
                 f"[B, {len(blocks)}, {self.width}]"
             )
         tower, dtype = self._tower, self._dtype
@@ -258,7 +263,7 @@ class FrozenCLIPVision(nn.Module):
         cls = tower.embeddings.class_embedding.to(dtype).expand(tokens.shape[0], 1, -1)
         hidden = torch.cat([cls, tokens], dim=1) + tower.embeddings.position_embedding.weight
         hidden = tower.pre_layrnorm(hidden)
-        by_block = {block: prompts[:, i : i + 1].to(dtype) for i, block in enumerate(blocks)}
+        by_block = {block: prompts[:, i * per_block : (i + 1) * per_block].to(dtype) for i, block in enumerate(blocks)}
         for index in range(self.depth):
             hidden = self._run_block(index, hidden, by_block.get(index))
         return self._to_map(hidden).to(bridge.dtype)

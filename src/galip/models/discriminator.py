@@ -119,7 +119,43 @@ class QualityAssessor(nn.Module):
         return out
 
 
-class MateDiscriminator(ModelMixin, ConfigMixin):
+class Assessed(nn.Module):
+    """What discriminators do with the features that they have gathered, each in its own way."""
+
+    quality_assessor: QualityAssessor
+    cond_dim: int
+
+    def features(self, taps: Sequence[Tensor]) -> Tensor:
+        """What the image gives, [B, out_channels, g, g]."""
+        raise NotImplementedError
+
+    def assess(self, features: Tensor, e: Tensor) -> Tensor:
+        """Judge gathered features against sentence vectors; the mismatch term calls it again with other captions.
+
+        Args:
+            features: [B, out_channels, grid, grid], from `features`.
+            e: [B, cond_dim], un-normalised sentence vectors.
+
+        Returns:
+            Logits [B].
+
+        Raises:
+            ValueError: `e` does not fit.
+        """
+        if e.ndim != 2 or e.shape[1] != self.cond_dim or e.shape[0] != features.shape[0]:
+            raise ValueError(
+                f"e has shape {tuple(e.shape)} beside features {tuple(features.shape)}; "
+                f"give one sentence vector of {self.cond_dim} for each picture"
+            )
+        out: Tensor = self.quality_assessor(features, e.to(features.dtype))
+        return out
+
+    def forward(self, taps: Sequence[Tensor], e: Tensor) -> Tensor:
+        """Logits [B] of what `features` takes, with sentence vectors `e` [B, cond_dim]."""
+        return self.assess(self.features(taps), e)
+
+
+class MateDiscriminator(Assessed, ModelMixin, ConfigMixin):
     """Mate-D: tapped CLIP features and sentence vector -> logit.
 
     Arguments are the saved configuration; the defaults are the paper's ViT-B/32 size. Differentiable twice, as the
@@ -179,28 +215,3 @@ class MateDiscriminator(ModelMixin, ConfigMixin):
             )
         out: Tensor = self.feature_extractor(taps)
         return out
-
-    def assess(self, features: Tensor, e: Tensor) -> Tensor:
-        """Judge gathered features against sentence vectors; the mismatch term calls it again with other captions.
-
-        Args:
-            features: [B, out_channels, grid, grid], from `features`.
-            e: [B, cond_dim], un-normalised sentence vectors.
-
-        Returns:
-            Logits [B].
-
-        Raises:
-            ValueError: `e` does not fit.
-        """
-        if e.ndim != 2 or e.shape[1] != self.cond_dim or e.shape[0] != features.shape[0]:
-            raise ValueError(
-                f"e has shape {tuple(e.shape)} beside features {tuple(features.shape)}; "
-                f"give one sentence vector of {self.cond_dim} for each picture"
-            )
-        out: Tensor = self.quality_assessor(features, e.to(features.dtype))
-        return out
-
-    def forward(self, taps: Sequence[Tensor], e: Tensor) -> Tensor:
-        """Logits [B] of taps (one [B, vision_width, grid, grid] for each of `tap_blocks`) with `e` [B, cond_dim]."""
-        return self.assess(self.features(taps), e)

@@ -72,11 +72,11 @@ class BridgeFeaturePredictor(nn.Module):
 
 
 class PromptPredictor(nn.Module):
-    """One linear layer: condition -> a prompt token for each prompted transformer block.
+    """One linear layer: condition -> the prompt tokens of all prompted transformer blocks.
 
     Args:
         cond_dim: length of the condition vector.
-        num_prompts: how many blocks are prompted (P).
+        num_prompts: how many tokens there are (P), in the paper one for each prompted block.
         width: the transformer's width.
     """
 
@@ -157,7 +157,7 @@ class MateGenerator(ModelMixin, ConfigMixin):
         bridge_channels: channels of the Bridge-FP's coarse map.
         bridge_hidden: channels in the middle of its residual blocks.
         bridge_blocks: number of its residual blocks.
-        prompt_blocks: 0-based transformer blocks that get a prompt token, increasing.
+        prompt_blocks: 0-based transformer blocks that get prompt tokens, increasing; none at all is possible.
         concept_scale: weight of the visual concepts beside the bridge feature.
         stem_channels: channels after the Image Generator's first convolution.
         block_sizes: side of each up-block's output in pixels, increasing; the last is the picture's.
@@ -167,6 +167,7 @@ class MateGenerator(ModelMixin, ConfigMixin):
         bridge_input: what the Bridge-FP's coarse map is made of: "noise" (the paper) or "condition", noise and
             sentence vector.
         image_channels: 3 for RGB; 4 for RGBA, the alpha channel in [-1, 1] too and colours not multiplied by it.
+        prompt_tokens: prompt tokens of each prompted block; the paper has one.
 
     Raises:
         ValueError: sizes contradict each other; the message names the argument.
@@ -190,11 +191,14 @@ class MateGenerator(ModelMixin, ConfigMixin):
         clip_input: ClipInput = "standard",
         bridge_input: BridgeInput = "noise",
         image_channels: int = 3,
+        prompt_tokens: int = 1,
     ) -> None:
         super().__init__()
         _check_config(grid, prompt_blocks, block_sizes, block_channels, clip_input, bridge_input)
         if image_channels not in (3, 4):
             raise ValueError(f"image_channels is {image_channels}; use 3 for RGB or 4 for RGBA")
+        if prompt_tokens < 1:
+            raise ValueError(f"prompt_tokens is {prompt_tokens}; for no prompts leave prompt_blocks empty")
         self.image_channels = image_channels
         # A saved configuration comes back with lists.
         self.prompt_blocks = tuple(prompt_blocks)
@@ -211,7 +215,9 @@ class MateGenerator(ModelMixin, ConfigMixin):
             vision_width,
             bridge_input,
         )
-        self.prompt_predictor = PromptPredictor(z_dim + cond_dim, len(self.prompt_blocks), vision_width)
+        num_prompts = len(self.prompt_blocks) * prompt_tokens
+        self.prompt_predictor = PromptPredictor(z_dim + cond_dim, num_prompts, vision_width) if num_prompts else None
+        self.vision_width = vision_width
         self.image_generator = ImageGenerator(
             vision_width,
             stem_channels,
@@ -267,7 +273,9 @@ class MateGenerator(ModelMixin, ConfigMixin):
         """
         if not 0 <= factor < math.inf:
             raise ValueError(f"factor is {factor}; use 0 or more, below 1 for less spread")
-        layers: list[nn.Module] = [self.bridge_predictor.linear, self.prompt_predictor.linear]
+        layers: list[nn.Module] = [self.bridge_predictor.linear]
+        if self.prompt_predictor is not None:
+            layers.append(self.prompt_predictor.linear)
         for module in self.modules():
             if isinstance(module, Affine):
                 layers += [module.gamma[0], module.beta[0]]
@@ -282,6 +290,8 @@ class MateGenerator(ModelMixin, ConfigMixin):
 
     def prompts(self, cond: Tensor) -> Tensor:
         """Prompt tokens [B, P, width] of `cond` [B, z_dim + cond_dim], in the order of `prompt_blocks`."""
+        if self.prompt_predictor is None:
+            return cond.new_empty(cond.shape[0], 0, self.vision_width)
         out: Tensor = self.prompt_predictor(cond)
         return out
 
@@ -310,7 +320,7 @@ class MateGenerator(ModelMixin, ConfigMixin):
             ValueError: `z` or `e` has a wrong shape, or `vision` is not the transformer this model was built for.
         """
         self._check_inputs(z, e)
-        dtype = self.prompt_predictor.linear.weight.dtype
+        dtype = self.bridge_predictor.linear.weight.dtype
         z, e = z.to(dtype), e.to(dtype)
         if e.ndim == 2:
             conds = [torch.cat([z, e], dim=1)] * self.num_stages
@@ -364,7 +374,7 @@ def _check_config(
         )
     if any(a >= b for a, b in pairwise([grid, *block_sizes])):
         raise ValueError(f"block_sizes is {tuple(block_sizes)}; sizes must increase from above the grid of {grid}")
-    if not prompt_blocks or any(a >= b for a, b in pairwise([-1, *prompt_blocks])):
+    if any(a >= b for a, b in pairwise([-1, *prompt_blocks])):
         raise ValueError(f"prompt_blocks is {tuple(prompt_blocks)}; give increasing 0-based block numbers")
     if clip_input not in ("standard", "released"):
         raise ValueError(f"clip_input is {clip_input!r}; use 'standard' or 'released'")

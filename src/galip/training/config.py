@@ -62,7 +62,10 @@ class GeneratorConfig(Section):
     bridge_channels: int | None = Field(None, gt=0, description="channels of the Bridge-FP's coarse map")
     bridge_hidden: int | None = Field(None, gt=0, description="channels in the middle of its residual blocks")
     bridge_blocks: int | None = Field(None, ge=0, description="number of its residual blocks")
-    prompt_blocks: tuple[int, ...] | None = Field(None, description="transformer blocks that get a prompt token")
+    prompt_blocks: tuple[int, ...] | None = Field(None, description="transformer blocks that get prompt tokens")
+    prompt_tokens: int | None = Field(
+        None, ge=1, description="prompt tokens of each of these blocks; the paper has one"
+    )
     concept_scale: float | None = Field(None, description="weight of the visual concepts beside the bridge feature")
     stem_channels: int | None = Field(None, gt=0, description="channels after the Image Generator's first convolution")
     block_sizes: tuple[int, ...] | None = Field(None, description="side of each up-block's output; the last: image's")
@@ -76,6 +79,10 @@ class GeneratorConfig(Section):
 
 class DiscriminatorConfig(Section):
     """Arguments of `MateDiscriminator`. None: the preset's, or those of the model that is trained on."""
+
+    looks_at: Literal["clip", "pixels"] | None = Field(
+        None, description="clip: Mate-D; pixels: a plain convolutional one of equal size, without CLIP"
+    )
 
     vision_width: int | None = Field(None, gt=0, description="width of the CLIP-ViT")
     grid: int | None = Field(None, gt=0, description="side of the CLIP-ViT's patch grid, at least 4")
@@ -149,6 +156,10 @@ class LossConfig(Section):
         ge=0,
         description="weight of G's energy score: L1 to the caption's real image, less L1 to another generated one",
     )
+    penalty_on: Literal["features", "pixels"] = Field(
+        "features", description="what the penalty's gradients, and R1's, are with respect to, beside e"
+    )
+    mismatch: float = Field(0.5, ge=0, description="weight of the mismatch term; 0 leaves it out")
     r1: float = Field(0.0, ge=0, description="gamma of R1 on the taps: gamma/2 |g_C|^2 of real images")
     noise: Literal["all", "open"] = Field(
         "all", description="open: z is 0 for a caption that one image alone has, as it leaves nothing open"

@@ -96,7 +96,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = (), allow_commands:
     tree, renamed = with_new_names(_read(path))
     commands = {} if allow_commands else _commands(tree)
     for override in overrides:
-        renamed |= _override(tree, override)
+        renamed |= apply_override(tree, override)
         commands.pop(override.partition("=")[0].strip(), None)  # whoever types a command means it
     for field, command in commands.items():
         raise InputError(
@@ -112,7 +112,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = (), allow_commands:
 def overridden(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> TrainConfig:
     """The configuration of a tree of plain values, which is changed, with overrides over it; see `load_config`."""
     for override in overrides:
-        _override(tree, override)
+        apply_override(tree, override)
     return parse_config(tree, origin)
 
 
@@ -144,11 +144,16 @@ def _over_preset(config: TrainConfig) -> TrainConfig:
     if config.model.start_from:
         return config
     preset = PRESETS[config.model.preset]
+    # A T5 brings its own length of e.
+    generator, discriminator = (
+        {name: value for name, value in arguments.items() if name != "cond_dim" or not config.model.text}
+        for arguments in (preset.generator, preset.discriminator)
+    )
     return config.model_copy(
         update={
             "model": config.model.model_copy(update={"clip": config.model.clip or preset.clip}),
-            "generator": GeneratorConfig(**(preset.generator | config.generator.given())),
-            "discriminator": DiscriminatorConfig(**(preset.discriminator | config.discriminator.given())),
+            "generator": GeneratorConfig(**(generator | config.generator.given())),
+            "discriminator": DiscriminatorConfig(**(discriminator | config.discriminator.given())),
         }
     )
 
@@ -211,8 +216,15 @@ def _commands(tree: dict[str, Any]) -> dict[str, str]:
 # ---- overrides and earlier names
 
 
-def _override(tree: dict[str, Any], override: str) -> dict[str, str]:
-    """Put one override into the tree; returns the earlier name that it used, if it did, with the present one."""
+def apply_override(tree: dict[str, Any], override: str) -> dict[str, str]:
+    """Put one override, "section.field=value", into a tree of plain values.
+
+    Returns:
+        The name of version 0.1 that it used, if it did, with the present one.
+
+    Raises:
+        InputError: it is malformed.
+    """
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not all(_NAME.fullmatch(part) for part in key.split(".")):

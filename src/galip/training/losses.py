@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from galip.models.discriminator import MateDiscriminator
+from galip.models.discriminator import Assessed
 from galip.models.feature_heads import FeatureHeads
 from galip.training.config import LossConfig
 from galip.training.distances import energy_distances, pyramid_l1
@@ -73,10 +73,12 @@ class Views(Bundle):
     Attributes:
         taps: C(x), tapped CLIP features, each [B, width, g, g].
         maps: F(x), maps of the feature networks, each [B, C, h, w]; empty where the run has none.
+        pixels: the images [B, 3, S, S] of which `taps` has been computed with gradients; None: with none.
     """
 
     taps: list[Tensor]
     maps: list[Tensor]
+    pixels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -103,28 +105,32 @@ class FakeImages(Bundle):
 
 
 def discriminator_loss(
-    D: MateDiscriminator,
+    D: Assessed,
     real: Sequence[Tensor],
     fake: Sequence[Tensor],
     e: Tensor,
     e_mis: Tensor | None,
     options: LossConfig,
     precision: Precision | None = None,
+    pixels: Tensor | None = None,
 ) -> DiscriminatorTerms:
     """L_D of B images.
 
     Args:
-        D: Mate-D.
+        D: Mate-D, or another.
         real, fake: C(x) and C(G(z, e)), tapped features, each [B, width, g, g]; the ViT before them is not
             differentiated.
         e: sentence vectors [B, cond_dim].
         e_mis: those of other captions; None where the whole batch has one caption: the term is then left out.
         options: weights of the terms.
         precision: of D on fakes; everything that is differentiated twice is computed in fp32.
+        pixels: x itself, [B, 3, S, S], of which `real` has been computed with gradients: the penalties are then with
+            respect to it instead of C(x).
     """
     precision = precision or Precision(e.device.type)
     penalised = options.penalty_k > 0 or options.r1 > 0
-    real = [tap.detach().float().requires_grad_(penalised) for tap in real]
+    if pixels is None:
+        real = [tap.detach().float().requires_grad_(penalised) for tap in real]
     e_real = e.detach().clone().requires_grad_(penalised)
     zero = torch.zeros((), device=e.device)
     penalty, r1 = zero, zero
@@ -134,7 +140,7 @@ def discriminator_loss(
         scores_real = D.assess(features, e_real)
         scores_mismatch = None if e_mis is None else D.assess(features, e_mis)
         if penalised:
-            penalty, r1 = _penalties(scores_real, real, e_real, options)
+            penalty, r1 = _penalties(scores_real, real if pixels is None else [pixels], e_real, options)
     with precision.mixed():
         scores_fake = D(fake, e).float()
 
@@ -142,7 +148,7 @@ def discriminator_loss(
     d_fake = hinge_fake(scores_fake)
     d_mismatch = zero if scores_mismatch is None else hinge_fake(scores_mismatch)
     return DiscriminatorTerms(
-        loss_d=d_real + (d_fake + d_mismatch) / 2 + penalty + r1,
+        loss_d=d_real + (d_fake / 2 + options.mismatch * d_mismatch) + penalty + r1,
         d_real=d_real,
         d_fake=d_fake,
         d_mismatch=d_mismatch,
@@ -155,7 +161,7 @@ def discriminator_loss(
 
 
 def generator_loss(
-    D: MateDiscriminator,
+    D: Assessed,
     fake: FakeImages,
     e: Tensor,
     e_clip: Tensor,

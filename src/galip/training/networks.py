@@ -20,10 +20,13 @@ from galip.models.discriminator import MateDiscriminator
 from galip.models.feature_heads import FeatureHeads
 from galip.models.feature_networks import FeatureNetwork
 from galip.models.generator import MateGenerator
+from galip.models.plain_discriminator import PlainDiscriminator
 from galip.models.text import CLIPSentenceEncoder, SentenceEncoder, T5SentenceEncoder
 from galip.torch_backend.encoders import load_clip, load_t5
-from galip.training.config import ModelConfig, Section, TrainConfig
+from galip.training.config import DiscriminatorConfig, ModelConfig, Section, TrainConfig
 from galip.training.feature_networks import open_feature_network
+
+Discriminator = MateDiscriminator | PlainDiscriminator
 
 
 @dataclass
@@ -54,7 +57,7 @@ class Networks:
     text_encoder: CLIPTextModelWithProjection
     vision: FrozenCLIPVision
     generator: MateGenerator
-    discriminator: MateDiscriminator
+    discriminator: Discriminator
     t5: T5SentenceEncoder | None = None
     second: SecondCLIP | None = None
     t5_scale_known: bool = False
@@ -102,16 +105,18 @@ def build_networks(config: TrainConfig) -> Networks:
             f"model.clip is empty and the preset {model.preset} has no usual CLIP; name a folder or hub id"
         )
     tokenizer, text_encoder, vision_model = load_clip(clip)
+    scale = model.text_scale or _recorded_scale(model.text)
+    t5 = T5SentenceEncoder(*load_t5(model.text), scale or 1.0) if model.text else None
     torch.manual_seed(config.seed)
     if model.start_from:
         generator = _load(MateGenerator, start, "generator", config.generator)
-        discriminator = _load(MateDiscriminator, start, "discriminator", config.discriminator)
+        discriminator = _load_discriminator(start, config.discriminator)
     else:
-        generator = _build(MateGenerator, "generator", config.generator.given())
-        discriminator = _build(MateDiscriminator, "discriminator", config.discriminator.given())
+        # A T5's length of e is known only now.
+        usual = {} if t5 is None else {"cond_dim": t5.dim}
+        generator = _build(MateGenerator, "generator", usual | config.generator.given())
+        discriminator = _build_discriminator(usual | config.discriminator.given(), generator.image_size)
     vision = FrozenCLIPVision(vision_model, generator.config.clip_input)
-    scale = model.text_scale or _recorded_scale(model.text)
-    t5 = T5SentenceEncoder(*load_t5(model.text), scale or 1.0) if model.text else None
     networks = Networks(tokenizer, text_encoder.requires_grad_(False).eval(), vision, generator, discriminator, t5)
     networks.t5_scale_known = scale is not None
     _check_fit(networks, model, clip)
@@ -139,14 +144,19 @@ def build_parts(before: Networks, config: TrainConfig) -> Networks:
         for name in ("generator", "discriminator")
     }
     generator = _build(MateGenerator, "generator", sizes["generator"] | config.generator.given())
-    discriminator = _build(MateDiscriminator, "discriminator", sizes["discriminator"] | config.discriminator.given())
+    if isinstance(before.discriminator, PlainDiscriminator):
+        plain = sizes["discriminator"] | {"image_size": generator.image_size}
+        discriminator: Discriminator = _build(PlainDiscriminator, "discriminator", plain)
+    else:
+        asked = {name: value for name, value in config.discriminator.given().items() if name != "looks_at"}
+        discriminator = _build(MateDiscriminator, "discriminator", sizes["discriminator"] | asked)
     after = replace(before, generator=generator, discriminator=discriminator)
     _check_fit(after, config.model, config.model.clip or config.model.start_from)
     _freeze_dead_weights(discriminator)
     return after
 
 
-def _freeze_dead_weights(discriminator: MateDiscriminator) -> None:
+def _freeze_dead_weights(discriminator: Discriminator) -> None:
     """The released network's dead weights: kept for its files, never used, and gradient averaging waits for none."""
     for name, parameter in discriminator.named_parameters():
         if ".dead_shortcut." in name:
@@ -169,6 +179,39 @@ def _recorded_scale(text: str) -> float | None:
     except (OSError, ValueError):
         return None
     return float(recorded) if recorded else None
+
+
+def _build_discriminator(arguments: dict[str, Any], image_size: int) -> Discriminator:
+    """Mate-D, or a plain discriminator with as many parameters as Mate-D of these arguments has."""
+    looks_at = arguments.pop("looks_at", "clip")
+    if looks_at == "clip":
+        network: MateDiscriminator = _build(MateDiscriminator, "discriminator", arguments)
+        return network
+    with torch.device("meta"):
+        like = _build(MateDiscriminator, "discriminator", arguments | {"dead_shortcuts": False})
+    shared = {name: like.config[name] for name in ("out_channels", "assessor_channels", "cond_dim")}
+    size = sum(parameter.numel() for parameter in like.parameters())
+    try:
+        return PlainDiscriminator.of_size(size, image_size, **shared)
+    except ValueError as error:
+        raise InputError(f"discriminator: {error}") from error
+
+
+def _load_discriminator(folder: str, asked: DiscriminatorConfig) -> Discriminator:
+    """The discriminator of a model folder, of the kind that it is."""
+    try:
+        kind = json.loads((Path(folder) / "discriminator" / "config.json").read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError):
+        kind = ""  # whatever is wrong shows when it is loaded
+    plain = kind == PlainDiscriminator.__name__
+    if asked.looks_at is not None and (asked.looks_at == "pixels") != plain:
+        raise InputError(
+            f"discriminator.looks_at is {asked.looks_at}, but that of {folder} is a {kind}, and training on from a "
+            "model keeps it; leave it out"
+        )
+    sizes = asked.model_copy(update={"looks_at": None})
+    network: Discriminator = _load(PlainDiscriminator if plain else MateDiscriminator, folder, "discriminator", sizes)
+    return network
 
 
 def _build(kind: Any, section: str, arguments: dict[str, Any]) -> Any:
@@ -208,12 +251,12 @@ def _check_fit(networks: Networks, model: ModelConfig, clip: str) -> None:
     for section in ("generator", "discriminator"):
         network = getattr(networks, section)
         for name, (wanted, origin) in sizes.items():
-            if network.config[name] != wanted:
+            if network.config.get(name, wanted) != wanted:  # one that looks at pixels knows no CLIP
                 raise InputError(
                     f"{section}.{name} is {network.config[name]}, but {origin} has {wanted}; "
                     f"choose the preset made for it, or set {section}.{name}={wanted}"
                 )
-    deepest = max(*networks.generator.prompt_blocks, *networks.discriminator.tap_blocks)
+    deepest = max((*networks.generator.prompt_blocks, *networks.discriminator.tap_blocks), default=0)
     if deepest >= vision.depth:
         raise InputError(
             f"block {deepest} is prompted or tapped, but the CLIP {clip} has {vision.depth} blocks (0 to "

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from galip.distributed import Distributed
-from galip.models.discriminator import MateDiscriminator
+from galip.models.discriminator import Assessed
 from galip.models.feature_heads import FeatureHeads
 from galip.training import losses
 from galip.training.augment import Augmentation, lay_on
@@ -33,7 +34,7 @@ class DiscriminatorLoss(nn.Module):
 
     def __init__(
         self,
-        discriminator: MateDiscriminator,
+        discriminator: Assessed,
         options: LossConfig,
         precision: Precision,
         heads: FeatureHeads | None = None,
@@ -45,7 +46,7 @@ class DiscriminatorLoss(nn.Module):
     def forward(self, real: Views, fake: Views, e: Tensor, e_mis: Tensor | None) -> DiscriminatorTerms:
         """See `losses.discriminator_loss` and `losses.with_heads`."""
         D, options, precision = self.discriminator, self.options, self.precision
-        terms = losses.discriminator_loss(D, real.taps, fake.taps, e, e_mis, options, precision)
+        terms = losses.discriminator_loss(D, real.taps, fake.taps, e, e_mis, options, precision, real.pixels)
         if self.heads is None:
             return terms
         return losses.with_heads(terms, self.heads, real.maps, fake.maps, e, e_mis, precision)
@@ -64,6 +65,10 @@ class GANStep(TrainingStep):
         trained: dict[str, list[nn.Module]] = {"generator": [networks.generator]}
         trained["discriminator"] = [networks.discriminator, *([] if networks.heads is None else [networks.heads])]
         super().__init__(networks, config, distributed, trained)
+        # A discriminator without taps is one without CLIP.
+        self._looks_at_pixels = not networks.discriminator.tap_blocks
+        penalised = config.loss.penalty_k > 0 or config.loss.r1 > 0
+        self._penalises_pixels = penalised and config.loss.penalty_on == "pixels"
         vision = networks.vision
         self._taps_and_embed: Any = vision.taps_and_embed
         self._taps: Any = vision.taps
@@ -116,6 +121,8 @@ class GANStep(TrainingStep):
 
     def clip_features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Taps, each [b, width, g, g], and CLIP's image vectors [b, embed_dim] of generated images."""
+        if self._looks_at_pixels:
+            return [images], self.networks.vision.embed(images)
         taps, vectors = self._taps_and_embed(images, self.networks.discriminator.tap_blocks)
         return taps, vectors
 
@@ -126,13 +133,20 @@ class GANStep(TrainingStep):
         shown = augment(blurred(images, ramps))
         return [maps for network in self.networks.feature_networks for maps in network(shown)]
 
-    @torch.no_grad()
     def real_views(self, micro: MicroBatch) -> Views:
-        """What the discriminators see of a micro-batch's real images."""
+        """What the discriminators see of a micro-batch's real images; the images where D looks at pixels."""
         images, random = self.real_images(micro), micro.random
-        with self.precision.mixed():
-            taps = self._taps(random.augment_real(images), self.networks.discriminator.tap_blocks)
-            return Views(taps, self.feature_maps(images, random.features_real, micro.ramps))
+        shown, blocks = random.augment_real(images), self.networks.discriminator.tap_blocks
+        with torch.no_grad(), self.precision.mixed():
+            maps = self.feature_maps(images, random.features_real, micro.ramps)
+            if self._looks_at_pixels:
+                return Views([shown], maps)
+            if not self._penalises_pixels:
+                return Views(self._taps(shown, blocks), maps)
+        shown = shown.detach().requires_grad_()
+        # Of torch's kinds of attention only this one is differentiated twice.
+        with self.precision.full(), sdpa_kernel(SDPBackend.MATH):
+            return Views(self.networks.vision.taps(shown, blocks), maps, shown)
 
     @torch.no_grad()
     def other_images(self, micro: MicroBatch) -> Tensor:
@@ -192,6 +206,8 @@ class GANStep(TrainingStep):
 
     def mismatched(self, captions: list[str], e: Tensor) -> Tensor | None:
         """The sentence vectors that this process's images are mismatched with, chosen in the whole batch."""
+        if not self.config.loss.mismatch:
+            return None
         ids = self.distributed.gather_rows(caption_ids(captions).to(self.device)).tolist()
         if len(set(ids)) == 1:
             return None
