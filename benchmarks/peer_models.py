@@ -6,6 +6,8 @@
 | `sd15` | stable-diffusion-v1-5, 512 px | its files |
 | `sd-turbo` | stabilityai/sd-turbo, 512 px, one step without guidance | its files |
 | `lcm` | SimianLuo/LCM_Dreamshaper_v7, 768 px, four steps with embedded guidance | its files |
+| `sdxs` | IDKiro/sdxs-512-0.9, 512 px, one step, tiny decoder, through OpenVINO | its paper: a U-Net of 319 M |
+| `sdxl-turbo` | stabilityai/sdxl-turbo, 512 px, one step without guidance; on a GPU | its files |
 
 Safety checkers are left out; they would only add to the peers' time. Tokens are those of a toy tokenizer, padded to 77
 as the real ones do it.
@@ -20,6 +22,7 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DDIMScheduler,
     EulerDiscreteScheduler,
     LatentConsistencyModelPipeline,
@@ -27,11 +30,13 @@ from diffusers import (
     LDMTextToImagePipeline,
     PNDMScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
+from peer_openvino import through_openvino
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
 CONTEXT = 77
 
@@ -66,6 +71,15 @@ _CLIP_H: dict[str, Any] = {
     "num_hidden_layers": 23,
     "num_attention_heads": 16,
     "projection_dim": 512,
+    "hidden_act": "gelu",
+}
+# OpenCLIP ViT-bigG/14's, with its projection: SDXL's second.
+_CLIP_BIG_G: dict[str, Any] = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "projection_dim": 1280,
     "hidden_act": "gelu",
 }
 _LDM_BERT: dict[str, Any] = {
@@ -114,6 +128,10 @@ class Peer:
         text: arguments of `CLIPTextConfig` or, for the LDM, `LDMBertConfig`.
         scheduler: makes it.
         arguments: of a call.
+        tiny_decoder: images come from the tiny autoencoder (TAESD's shapes) instead of the usual one.
+        openvino: the networks compute through OpenVINO.
+        needs_gpu: too large to be drawn on a CPU in reasonable time.
+        text_2: arguments of a second text encoder, SDXL's.
     """
 
     title: str
@@ -123,10 +141,14 @@ class Peer:
     text: dict[str, Any]
     scheduler: Callable[[], Any]
     arguments: dict[str, Any]
+    tiny_decoder: bool = False
+    openvino: bool = False
+    needs_gpu: bool = False
+    text_2: dict[str, Any] | None = None
 
-    def draw(self, pipe: Any, prompt: str, steps: int) -> Any:
+    def draw(self, pipe: Any, prompt: str, steps: int, generator: torch.Generator | None = None) -> Any:
         """A PIL image."""
-        return pipe([prompt], num_inference_steps=steps, **self.arguments).images[0]
+        return pipe([prompt], num_inference_steps=steps, generator=generator, **self.arguments).images[0]
 
 
 PEERS: dict[str, Peer] = {
@@ -171,17 +193,65 @@ PEERS: dict[str, Peer] = {
         scheduler=lambda: LCMScheduler(**_BETAS, set_alpha_to_one=True),
         arguments={"guidance_scale": 8.0},
     ),
+    "sdxs": Peer(
+        title="SDXS-512, tiny decoder, OpenVINO",
+        pipeline=StableDiffusionPipeline,
+        steps=(1,),
+        unet={
+            "sample_size": 64,
+            "cross_attention_dim": 1024,
+            "attention_head_dim": (5, 10, 20),
+            "use_linear_projection": True,
+            "block_out_channels": (320, 640, 1280),
+            "layers_per_block": 1,
+            "mid_block_type": None,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        },
+        text=_CLIP_H,
+        scheduler=lambda: EulerDiscreteScheduler(**_BETAS, steps_offset=1, timestep_spacing="trailing"),
+        arguments={"guidance_scale": 0.0},
+        tiny_decoder=True,
+        openvino=True,
+    ),
+    "sdxl-turbo": Peer(
+        title="SDXL-Turbo",
+        pipeline=StableDiffusionXLPipeline,
+        steps=(1,),
+        unet={
+            "sample_size": 64,
+            "cross_attention_dim": 2048,
+            "attention_head_dim": (5, 10, 20),
+            "use_linear_projection": True,
+            "block_out_channels": (320, 640, 1280),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2, 10),
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+        text=_CLIP_L | {"num_hidden_layers": 12},
+        scheduler=lambda: EulerDiscreteScheduler(**_BETAS, steps_offset=1, timestep_spacing="trailing"),
+        arguments={"guidance_scale": 0.0, "height": 512, "width": 512},
+        needs_gpu=True,
+        text_2=_CLIP_BIG_G,
+    ),
 }
 """By the names of the command line."""
 
 
-def build(peer: Peer, quick: bool, device: str | None = None) -> Any:
-    """A peer's pipeline with random weights, fp32.
+def build(
+    peer: Peer, quick: bool, device: str | None = None, dtype: torch.dtype = torch.float32, threads: int = 1
+) -> Any:
+    """A peer's pipeline with random weights.
 
     Args:
         peer: which.
         quick: tiny shapes instead of its own.
         device: "meta" gives shapes without memory.
+        dtype: of the weights.
+        threads: of OpenVINO, where it computes.
     """
     torch.manual_seed(0)
     unet_config, vae_config, text_config = (
@@ -193,18 +263,38 @@ def build(peer: Peer, quick: bool, device: str | None = None) -> Any:
     if quick:
         unet_config, vae_config = unet_config | _QUICK_UNET, vae_config | _QUICK_VAE
         text_config = text_config | (_QUICK_BERT if is_ldm else _QUICK_TEXT)
+        unet_config |= _quick_extras(peer)
     with torch.device(device or "cpu"):
-        unet, vae = UNet2DConditionModel(**unet_config), AutoencoderKL(**vae_config)
+        unet = UNet2DConditionModel(**unet_config)
+        vae: Any = AutoencoderTiny() if peer.tiny_decoder else AutoencoderKL(**vae_config)
         text: Any = (
             LDMBertModel(LDMBertConfig(**text_config))
             if is_ldm
             else CLIPTextModel(CLIPTextConfig(**text_config, max_position_embeddings=CONTEXT, vocab_size=49408))
         )
-    for network in (unet, vae, text):
+        text_2 = None
+        if peer.text_2 is not None:
+            second = peer.text_2 | (_QUICK_TEXT if quick else {})
+            text_2 = CLIPTextModelWithProjection(
+                CLIPTextConfig(**second, max_position_embeddings=CONTEXT, vocab_size=49408)
+            )
+    for network in (unet, vae, text, *([] if text_2 is None else [text_2])):
         network.eval().requires_grad_(False)
+        if dtype != torch.float32:
+            network.to(dtype)
     shared: dict[str, Any] = {"tokenizer": toy_tokenizer(), "unet": unet, "scheduler": peer.scheduler()}
     if is_ldm:
         pipe = LDMTextToImagePipeline(vqvae=vae, bert=text, **shared)
+    elif text_2 is not None:
+        pipe = peer.pipeline(
+            vae=vae,
+            text_encoder=text,
+            text_encoder_2=text_2,
+            tokenizer_2=toy_tokenizer(),
+            **shared,
+            force_zeros_for_empty_prompt=True,
+            add_watermarker=False,
+        )
     else:
         pipe = peer.pipeline(
             vae=vae,
@@ -215,7 +305,21 @@ def build(peer: Peer, quick: bool, device: str | None = None) -> Any:
             requires_safety_checker=False,
         )
     pipe.set_progress_bar_config(disable=True)
+    if peer.openvino and device != "meta":
+        pipe = through_openvino(pipe, threads)
     return pipe
+
+
+def _quick_extras(peer: Peer) -> dict[str, Any]:
+    """What the tiny U-Net needs to stay of the peer's kind."""
+    if peer.text_2 is None:
+        return {"mid_block_type": peer.unet.get("mid_block_type", "UNetMidBlock2DCrossAttn")}
+    return {
+        "transformer_layers_per_block": (1, 1),
+        "cross_attention_dim": 32,
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 64,
+    }
 
 
 def parameters(pipe: Any) -> int:

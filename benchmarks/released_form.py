@@ -17,18 +17,17 @@ from typing import Any
 import torch
 
 import galip
-from galip.benchmarking.worker import Orders, captions, repeated
+from galip.benchmarking.worker import Orders, captions, held_bytes, repeated
 from galip.generation.noise import noise
 from galip.generation.output import to_pil
 from galip.torch_backend.pipeline import GALIPPipeline
-from galip.utils.memory import peak_bytes
 
 
 class ReleasedForm:
     """Captions and seeds to PIL images.
 
     Args:
-        pipeline: its weights, fp32 on the CPU; its generator is unfolded.
+        pipeline: its weights; its generator is unfolded.
     """
 
     def __init__(self, pipeline: GALIPPipeline) -> None:
@@ -45,20 +44,23 @@ class ReleasedForm:
         tokens = tokenizer(
             list(prompts), padding="max_length", truncation=True, max_length=context, return_tensors="pt"
         )
-        e = text_encoder(input_ids=tokens["input_ids"]).text_embeds
-        z = torch.from_numpy(noise(seeds, self.pipeline.generator.z_dim))
+        device = self.pipeline.generator.device
+        e = text_encoder(input_ids=tokens["input_ids"].to(device)).text_embeds
+        z = torch.from_numpy(noise(seeds, self.pipeline.generator.z_dim)).to(device)
         images = self.pipeline.generator(z, e, self.pipeline.vision)
-        return to_pil((images * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy())
+        return to_pil((images.float() * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy())
 
 
 def measure(orders: Orders) -> dict[str, Any]:
     """Seconds of each repetition and the most memory, by batch size, as `galip.benchmarking.worker` has them."""
-    pipe = galip.load(orders.model, device="cpu", engine="torch", threads=orders.threads)
+    pipe = galip.load(
+        orders.model, device=orders.device or "cpu", dtype=orders.dtype, engine="torch", threads=orders.threads
+    )
     draw, cells = ReleasedForm(pipe), {}
     for batch in orders.batches:
         prompts, seeds = captions(batch), range(batch)
         job: Callable[[], Any] = lambda p=prompts, s=seeds: draw(p, s)  # type: ignore[misc] # noqa: E731
-        cells[str(batch)] = {"whole": repeated(job, orders.seconds), "peak_bytes": peak_bytes()}
+        cells[str(batch)] = {"whole": repeated(job, orders.seconds), "peak_bytes": held_bytes(orders.device)}
     return {"cells": cells}
 
 

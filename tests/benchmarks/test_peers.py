@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from benchmarks.scripts import BENCHMARKS, script
@@ -18,6 +20,8 @@ PUBLISHED = {
     "sd15": {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480},
     "sd-turbo": {"unet": 865_910_724, "vae": 83_653_863, "text_encoder": 340_387_840},
     "lcm": {"unet": 859_602_884, "vae": 83_653_863, "text_encoder": 123_060_480},
+    "sdxs": {"unet": 318_695_364, "text_encoder": 340_387_840},  # its paper: 319 M
+    "sdxl-turbo": {"unet": 2_567_463_684, "text_encoder": 123_060_480, "text_encoder_2": 694_659_840},
 }
 
 
@@ -34,7 +38,10 @@ def test_peers_have_their_published_sizes(name: str, monkeypatch: pytest.MonkeyP
     assert models.parameters(pipe) == sum(sizes.values())
 
 
-@pytest.mark.parametrize(("name", "calls", "reckoned"), [("sd-turbo", 1, False), ("ldm", 4, True), ("lcm", 4, False)])
+@pytest.mark.parametrize(
+    ("name", "calls", "reckoned"),
+    [("sd-turbo", 1, False), ("ldm", 4, True), ("lcm", 4, False), ("sdxl-turbo", 1, False)],
+)
 def test_a_peer_draws_and_is_measured(name: str, calls: int, reckoned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     peers = script("peers", monkeypatch)
     seen: list[int] = []
@@ -69,11 +76,28 @@ def test_ratios_are_to_our_fastest_single_picture(monkeypatch: pytest.MonkeyPatc
     assert [one["ratio"] for one in rows] == [2, 1.5, 1, 0.5, 50]
     assert [one["ratio_released"] for one in rows] == [1, 0.75, 0.5, 0.25, 25]
     told = {"model": "x", "threads": 1, "ours": "openvino", "largest_difference": 0, "timed_steps": 4, "rows": rows}
+    told |= {"device": "cpu", "dtype": "fp32"}
     text = peers.report(told)
     assert "| ldm | 32 | 1 | 1 | 100 (reckoned) | 50 | 25 |" in text
     assert "4 steps were timed and multiplied" in text and "OpenVINO" in text
+    assert "The paper: 0.04 s an image (RTX 3090); here 2 s." in text
+    assert "The paper: 120 times faster than the LDM; here the form as released 25 (1 steps)." in text
     alone = [row("ldm", 100.0)]
     assert peers.add_ratios(alone) is None and alone[0]["ratio"] is None
+
+
+@pytest.mark.engines
+def test_openvino_draws_what_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = script("peer_models", monkeypatch)
+    peer = models.PEERS["sdxs"]
+    images = []
+    for one in (peer, replace(peer, openvino=False)):
+        pipe = models.build(one, quick=True)
+        images.append(np.asarray(one.draw(pipe, "a red heart", 1, torch.Generator().manual_seed(0))).astype(int))
+    assert images[0].shape == (64, 64, 3) and np.ptp(images[0]) > 0
+    assert np.abs(images[0] - images[1]).max() <= 1
+    found = script("peers", monkeypatch).measure_peer("sdxs", repeats=1, timed_steps=4, quick=True)
+    assert found["pixels"] == 64 and not found["pictures"]["1"]["reckoned"]
 
 
 def test_the_released_form_does_the_work_that_it_is_there_for(monkeypatch: pytest.MonkeyPatch) -> None:

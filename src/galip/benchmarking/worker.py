@@ -42,6 +42,7 @@ class Orders:
         batches: numbers of pictures to draw at once, increasing. None at all: only load, which converts the model.
         seconds: spent on each measurement, but for `LEAST_REPEATS`.
         begun: `time.monotonic()`, which all processes share, when this one was started.
+        dtype: as `galip.load` takes it.
     """
 
     model: str
@@ -51,6 +52,7 @@ class Orders:
     batches: list[int]
     seconds: float
     begun: float
+    dtype: str | None = None
 
 
 def measure(orders: Orders) -> dict[str, Any]:
@@ -68,7 +70,12 @@ def measure(orders: Orders) -> dict[str, Any]:
     """
     engine, _, precision = orders.engine.partition(":")
     pipe = galip.load(
-        orders.model, engine=engine, device=orders.device, precision=precision or None, threads=orders.threads
+        orders.model,
+        engine=engine,
+        device=orders.device,
+        dtype=None if precision else orders.dtype,
+        precision=precision or None,
+        threads=orders.threads,
     )
     if not orders.batches:
         return {}
@@ -76,8 +83,14 @@ def measure(orders: Orders) -> dict[str, Any]:
         raise InputError(f"{orders.model}: it has no text encoder, but what is measured draws from captions")
     prompts = captions(max(orders.batches))
     _draw(pipe, prompts[:1])
-    found: dict[str, Any] = {"first_picture": time.monotonic() - orders.begun, "first_peak_bytes": peak_bytes()}
-    found["cells"] = {str(batch): _cell(pipe, prompts[:batch], orders.seconds) for batch in orders.batches}
+    found: dict[str, Any] = {
+        "first_picture": time.monotonic() - orders.begun,
+        "first_peak_bytes": held_bytes(orders.device),
+    }
+    found["cells"] = {
+        str(batch): _cell(pipe, prompts[:batch], orders.seconds) | {"peak_bytes": held_bytes(orders.device)}
+        for batch in orders.batches
+    }
     return found
 
 
@@ -92,8 +105,16 @@ def _cell(pipe: TextToImage, prompts: list[str], seconds: float) -> dict[str, An
         "text": lambda: _encode(pipe, fresh()),
         "image": lambda: pipe(prompt_embeds=vectors, seed=list(range(len(prompts))), batch_size=len(prompts)),
     }
-    found: dict[str, Any] = {name: repeated(job, seconds) for name, job in jobs.items()}
-    return found | {"peak_bytes": peak_bytes()}
+    return {name: repeated(job, seconds) for name, job in jobs.items()}
+
+
+def held_bytes(device: str | None) -> int:
+    """The most memory so far: of a GPU where the model is on one, else of this process."""
+    if device is None or not device.startswith("cuda"):
+        return peak_bytes()
+    import torch
+
+    return int(torch.cuda.max_memory_allocated(device))
 
 
 def repeated(job: Callable[[], Any], seconds: float) -> list[float]:
