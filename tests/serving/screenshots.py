@@ -59,7 +59,7 @@ def rest(page: Page) -> None:
 
 
 def make_film(page: Page) -> None:
-    page.get_by_role("button", name="Make the film").click()
+    page.get_by_role("button", name="Make the video").click()
     page.locator("#walk-screen img").wait_for(timeout=120_000)
 
 
@@ -72,36 +72,36 @@ def viewer(page: Page) -> None:
 
 
 def kept(page: Page) -> None:
-    for button in page.get_by_role("button", name="Keep this picture").all()[:3]:
+    for button in page.get_by_role("button", name="Keep this image").all()[:3]:
         button.click()
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
 
 
 def nothing(page: Page) -> None:
-    page.get_by_label("What to draw").fill("")
+    page.get_by_label("What to generate").fill("")
 
 
 def error(page: Page) -> None:
-    page.get_by_label("What to draw").evaluate("input => input.removeAttribute('maxlength')")
-    page.get_by_label("What to draw").fill("a very long caption " * 40)
+    page.get_by_label("What to generate").evaluate("input => input.removeAttribute('maxlength')")
+    page.get_by_label("What to generate").fill("a very long caption " * 40)
     page.locator("#error").wait_for()
 
 
 def busy(page: Page) -> None:
     page.route("**/app/draw", lambda route: None)
-    page.get_by_label("What to draw").fill("a smiling cat")
+    page.get_by_label("What to generate").fill("a smiling cat")
     page.wait_for_timeout(700)
 
 
 def refused(page: Page) -> None:
     page.route("**/app/draw", lambda route: route.fulfill(status=429, headers={"Retry-After": "9"}, body="{}"))
-    page.get_by_label("What to draw").fill("a smiling cat")
+    page.get_by_label("What to generate").fill("a smiling cat")
     page.locator("#waiting").wait_for()
 
 
 def gone(page: Page) -> None:
     page.route("**/app/*", lambda route: route.abort())
-    page.get_by_label("What to draw").fill("a smiling cat")
+    page.get_by_label("What to generate").fill("a smiling cat")
     page.locator("#unreachable").wait_for()
 
 
@@ -110,12 +110,12 @@ def locked(page: Page) -> None:
         route.fulfill(status=401, body='{"error": {"message": "this server asks for its key"}}')
 
     page.route("**/app/draw", refuse)
-    page.get_by_label("What to draw").fill("a smiling cat")
+    page.get_by_label("What to generate").fill("a smiling cat")
     page.locator("#key-dialog").wait_for()
 
 
 def long_words(page: Page) -> None:
-    page.get_by_label("What to draw").fill(("a very long caption about 🐸 and قطة صغيرة and שלום " * 12)[:500])
+    page.get_by_label("What to generate").fill(("a very long caption about 🐸 and قطة صغيرة and שלום " * 12)[:500])
 
 
 STATES: dict[str, tuple[str, Callable[[Page], None]]] = {

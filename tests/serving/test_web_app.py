@@ -26,7 +26,7 @@ pytestmark = [
 
 def test_the_page_draws_at_once_and_follows_the_words(visit: Callable[..., Page]) -> None:
     page = visit()
-    prompt = page.get_by_label("What to draw")
+    prompt = page.get_by_label("What to generate")
     expect(prompt).not_to_have_value("")
     before = drawn(page, prompt.input_value())
     assert len(set(before)) == 4
@@ -48,7 +48,7 @@ def test_every_word_on_the_way_may_be_drawn_but_none_after_a_later_one(visit: Ca
         held.append(route) if points[0]["prompt"] == "a blue car" else route.continue_()
 
     page.route("**/app/draw", hold)
-    prompt = page.get_by_label("What to draw")
+    prompt = page.get_by_label("What to generate")
     prompt.fill("a blue car")
     page.wait_for_timeout(200)
     assert held, "the earlier words were asked for"
@@ -71,14 +71,14 @@ def test_a_seed_is_shown_typed_shuffled_and_locked(visit: Callable[..., Page]) -
     seed.fill("41")
     expect(page.locator(".card-name").first).to_have_text("seed 41")
     page.get_by_role("button", name="Keep this seed").click()
-    page.get_by_label("What to draw").press("Enter")
+    page.get_by_label("What to generate").press("Enter")
     drawn(page, "a red heart")
     assert names(page)[0] == "seed 41"
     page.get_by_role("button", name="Another seed", exact=True).click()
     expect(page.locator(".card-name").first).not_to_have_text("seed 41")
     page.get_by_role("button", name="Seed is kept").click()
     before = seed.input_value()
-    page.get_by_label("What to draw").press("Enter")
+    page.get_by_label("What to generate").press("Enter")
     expect(page.locator(".card-name").first).not_to_have_text(f"seed {before}")
     now = seed.input_value()
     seed.fill("-3")
@@ -150,7 +150,7 @@ def test_kept_pictures_stay_over_a_visit(visit: Callable[..., Page]) -> None:
     page = visit("#draw?prompt=a+red+heart&seed=5&n=4")
     drawn(page, "a red heart")
     before = array(png(cards(page).nth(1).locator("img")))
-    keep = cards(page).nth(1).get_by_role("button", name="Keep this picture")
+    keep = cards(page).nth(1).get_by_role("button", name="Keep this image")
     keep.click()
     expect(cards(page).nth(1).get_by_role("button", name="No longer keep")).to_have_attribute("aria-pressed", "true")
     page.reload()
@@ -278,22 +278,22 @@ def test_keyframes_are_added_moved_and_removed_by_keyboard(visit: Callable[..., 
     page = visit(WALK)
     captions = page.locator("#walk-keyframes .caption")
     expect(captions).to_have_count(2)
-    expect(page.get_by_role("button", name="Picture 1: remove")).to_be_disabled()
-    page.get_by_role("button", name="Add a picture").press("Enter")
+    expect(page.get_by_role("button", name="Image 1: remove")).to_be_disabled()
+    page.get_by_role("button", name="Add an image").press("Enter")
     page.keyboard.type("a blue square")
     values = lambda: [caption.input_value() for caption in captions.all()]  # noqa: E731
     assert values() == ["a red heart", "a green apple", "a blue square"]
-    page.get_by_role("button", name="Picture 3: earlier").press("Enter")
+    page.get_by_role("button", name="Image 3: earlier").press("Enter")
     assert values() == ["a red heart", "a blue square", "a green apple"]
-    expect(page.get_by_role("button", name="Picture 2: earlier")).to_be_focused()
-    page.get_by_role("button", name="Picture 1: remove").press("Enter")
+    expect(page.get_by_role("button", name="Image 2: earlier")).to_be_focused()
+    page.get_by_role("button", name="Image 1: remove").press("Enter")
     assert values() == ["a blue square", "a green apple"]
-    expect(page.get_by_label("Picture 1: caption")).to_be_focused()
+    expect(page.get_by_label("Image 1: caption")).to_be_focused()
 
 
 def test_a_walk_becomes_a_video_that_plays(visit: Callable[..., Page]) -> None:
     page = visit(WALK + "&format=mp4")
-    page.get_by_role("button", name="Make the film").click()
+    page.get_by_role("button", name="Make the video").click()
     video = page.locator("#walk-screen video")
     expect(video).to_be_visible()
     page.wait_for_function("() => document.querySelector('video').currentTime > 0")
@@ -308,8 +308,8 @@ def test_a_walk_becomes_a_video_that_plays(visit: Callable[..., Page]) -> None:
 @pytest.mark.parametrize("kind", ["webp", "gif"])
 def test_a_walk_becomes_an_animated_picture(visit: Callable[..., Page], kind: str) -> None:
     page = visit(f"{WALK}&format={kind}")
-    page.get_by_role("button", name="Make the film").click()
-    expect(page.get_by_alt_text("Film: a red heart, then a green apple")).to_be_visible()
+    page.get_by_role("button", name="Make the video").click()
+    expect(page.get_by_alt_text("Video: a red heart, then a green apple")).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     with Image.open(download.value.path()) as film:
@@ -318,22 +318,22 @@ def test_a_walk_becomes_an_animated_picture(visit: Callable[..., Page], kind: st
 
 def test_a_film_that_the_server_would_refuse_is_not_asked_for(visit: Callable[..., Page]) -> None:
     page = visit("#walk?p=a+red+heart&p=a+green+apple&p=a+blue+square&p=a+cat&p=a+dog&seconds=10&fps=30&loop=1")
-    make = page.get_by_role("button", name="Make the film")
-    expect(page.locator("#walk-length")).to_contain_text("1500 pictures; this server makes films of at most 1200")
+    make = page.get_by_role("button", name="Make the video")
+    expect(page.locator("#walk-length")).to_contain_text("1500 images; this server makes videos of at most 1200")
     expect(make).to_be_disabled()
     page.get_by_label("Seconds between").fill("5")
     page.get_by_label("Seconds between").blur()
-    expect(page.locator("#walk-length")).to_have_text("25.0 s, 750 pictures")
+    expect(page.locator("#walk-length")).to_have_text("25.0 s, 750 images")
     expect(make).to_be_enabled()
 
 
 def test_a_film_can_be_stopped(visit: Callable[..., Page]) -> None:
     page = visit("#walk?p=a+red+heart&p=a+green+apple&seconds=10&fps=30&size=512")
-    page.get_by_role("button", name="Make the film").click()
-    expect(page.locator("#walk-wait")).to_contain_text("600 pictures are being drawn")
+    page.get_by_role("button", name="Make the video").click()
+    expect(page.locator("#walk-wait")).to_contain_text("600 images are being generated")
     expect(page.locator("#walk-screen")).to_have_class("screen video slow")
     page.get_by_role("button", name="Stop").click()
-    expect(page.get_by_role("button", name="Make the film")).to_be_enabled()
+    expect(page.get_by_role("button", name="Make the video")).to_be_enabled()
     expect(page.locator("#walk-wait")).to_be_empty()
     expect(page.locator("#walk-screen")).to_have_class("screen video")
 
@@ -343,7 +343,7 @@ def test_a_film_can_be_stopped(visit: Callable[..., Page]) -> None:
 
 def test_a_grid_is_drawn_and_downloaded(visit: Callable[..., Page], web_service: Service) -> None:
     page = visit("#grid?p=a+red+heart&p=a+green+apple&seeds=3-5")
-    expect(page.locator("#grid-progress")).to_have_text("6 of 6 drawn")
+    expect(page.locator("#grid-progress")).to_have_text("6 of 6 generated")
     assert page.locator("#grid-table th[scope=col]").all_inner_texts() == ["3", "4", "5"]
     assert page.locator("#grid-table th[scope=row]").all_inner_texts() == ["a red heart", "a green apple"]
     last = page.get_by_alt_text("a green apple, seed 5")
@@ -361,11 +361,11 @@ def test_a_grid_is_drawn_and_downloaded(visit: Callable[..., Page], web_service:
 
 def test_a_grid_says_what_is_wrong_before_it_draws(visit: Callable[..., Page]) -> None:
     page = visit("#grid?p=a+red+heart&seeds=3-5")
-    expect(page.locator("#grid-progress")).to_have_text("3 of 3 drawn")
+    expect(page.locator("#grid-progress")).to_have_text("3 of 3 generated")
     page.get_by_label("Seeds").fill("three")
-    page.get_by_role("button", name="Draw the grid").click()
+    page.get_by_role("button", name="Generate the grid").click()
     expect(page.get_by_role("alert").filter(has_text="three")).to_be_visible()
     page.get_by_label("Seeds").fill("0-199")
     page.get_by_role("textbox", name="Captions").fill("a red heart\na green apple")
-    page.get_by_role("button", name="Draw the grid").click()
-    expect(page.get_by_role("alert").filter(has_text="400 pictures")).to_be_visible()
+    page.get_by_role("button", name="Generate the grid").click()
+    expect(page.get_by_role("alert").filter(has_text="400 images")).to_be_visible()

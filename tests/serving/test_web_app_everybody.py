@@ -30,7 +30,7 @@ pytestmark = [
 def test_a_shared_address_shows_the_same(visit: Callable[..., Page], browser: Browser, tab: str, picture: str) -> None:
     page = visit(f"#{tab}")
     if tab == "draw":
-        page.get_by_label("What to draw").fill("a piñata & a 100% #1 ☕")
+        page.get_by_label("What to generate").fill("a piñata & a 100% #1 ☕")
         drawn(page, "a piñata & a 100% #1 ☕")
         page.get_by_role("button", name="Another seed", exact=True).click()
         drawn(page, "a piñata & a 100% #1 ☕")
@@ -58,8 +58,8 @@ def test_a_shared_address_shows_the_same(visit: Callable[..., Page], browser: Br
 
 def test_addresses_of_walk_and_grid_bring_their_fields_back(visit: Callable[..., Page]) -> None:
     page = visit(WALK)
-    expect(page.get_by_label("Picture 2: caption")).to_have_value("a green apple")
-    expect(page.get_by_label("Picture 2: seed", exact=True)).to_have_value("2")
+    expect(page.get_by_label("Image 2: caption")).to_have_value("a green apple")
+    expect(page.get_by_label("Image 2: seed", exact=True)).to_have_value("2")
     expect(page.get_by_label("Seconds between")).to_have_value("0.5")
     expect(page.get_by_label("Back to the start")).not_to_be_checked()
     page.goto("about:blank")
@@ -74,7 +74,7 @@ def test_nonsense_in_an_address_is_no_harm(visit: Callable[..., Page]) -> None:
     settled(page, "#morph-screen")
     page.goto("about:blank")
     visit("#nowhere?x=y")
-    expect(page.get_by_role("tab", name="Draw")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_role("tab", name="Generate")).to_have_attribute("aria-selected", "true")
     page.goto("about:blank")
     visit("#draw?prompt=a+red+heart&seed=1e99&n=77&variety=abc&near=&near=1*2&different=9")
     drawn(page, "a red heart")
@@ -87,14 +87,14 @@ def test_back_leads_to_the_tab_before(visit: Callable[..., Page]) -> None:
     expect(page.locator("#panel-morph")).to_be_visible()
     page.go_back()
     expect(page.locator("#panel-draw")).to_be_visible()
-    expect(page.get_by_label("What to draw")).to_have_value("a red heart")
+    expect(page.get_by_label("What to generate")).to_have_value("a red heart")
 
 
 def test_a_link_is_copied(visit: Callable[..., Page], context: BrowserContext) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = visit("#draw?prompt=a+red+heart&seed=5&n=1")
     drawn(page, "a red heart", 1)
-    page.get_by_label("What to draw").fill("a red apple")
+    page.get_by_label("What to generate").fill("a red apple")
     page.get_by_role("button", name="Copy a link").click()
     expect(page.locator("#toast")).to_be_visible()
     assert "prompt=a+red+apple" in page.evaluate("navigator.clipboard.readText()")
@@ -105,8 +105,8 @@ def test_a_link_is_copied(visit: Callable[..., Page], context: BrowserContext) -
 
 def test_tabs_by_arrow_keys(visit: Callable[..., Page]) -> None:
     page = visit("#draw?n=1")
-    page.get_by_role("tab", name="Draw").focus()
-    for name in ["Morph", "Explore", "Walk", "Grid", "Draw"]:
+    page.get_by_role("tab", name="Generate").focus()
+    for name in ["Morph", "Explore", "Walk", "Grid", "Generate"]:
         page.keyboard.press("ArrowRight")
         tab = page.get_by_role("tab", name=name)
         expect(tab).to_be_focused()
@@ -157,8 +157,8 @@ def test_the_longest_caption_fits_in_any_script(visit: Callable[..., Page], page
     caption = ("a 🐸 and قطة صغيرة and שלום, " * 20)[:499].strip() + "🐸"
     page.set_viewport_size(PHONE)
     visit("#draw?n=1")
-    drawn(page, page.get_by_label("What to draw").input_value(), 1)
-    page.get_by_label("What to draw").fill(caption)
+    drawn(page, page.get_by_label("What to generate").input_value(), 1)
+    page.get_by_label("What to generate").fill(caption)
     picture = page.locator("#draw-pictures .card:not([aria-busy]) img")
     expect(picture).to_have_attribute("alt", re.compile("^a 🐸 and قطة"))
     page.locator("#draw-pictures .picture").click()
@@ -179,7 +179,7 @@ def test_the_longest_caption_fits_in_any_script(visit: Callable[..., Page], page
 def test_who_pastes_too_much_is_told(visit: Callable[..., Page]) -> None:
     page = visit("#draw?prompt=a+red+heart&n=1")
     drawn(page, "a red heart", 1)
-    prompt = page.get_by_label("What to draw")
+    prompt = page.get_by_label("What to generate")
     prompt.fill("")
     page.keyboard.insert_text("much " * 200)
     expect(page.locator("#toast")).to_contain_text("at most 500 characters")
@@ -216,7 +216,7 @@ def test_pixels_are_smooth_or_sharp(visit: Callable[..., Page]) -> None:
 
 def test_what_was_drawn_is_said(visit: Callable[..., Page]) -> None:
     page = visit("#draw?prompt=a+red+heart&seed=5&n=4")
-    expect(page.get_by_role("status")).to_have_text("4 pictures of a red heart")
+    expect(page.get_by_role("status")).to_have_text("4 images of a red heart")
     page.get_by_role("tab", name="Explore").click()
     expect(page.get_by_role("status")).to_contain_text("25%")
     expect(page.get_by_role("img", name="25% a red heart")).to_be_visible()
@@ -225,7 +225,7 @@ def test_what_was_drawn_is_said(visit: Callable[..., Page]) -> None:
 def test_less_motion_is_respected(visit: Callable[..., Page], page: Page) -> None:
     page.emulate_media(reduced_motion="reduce")
     visit(WALK + "&format=mp4")
-    page.get_by_role("button", name="Make the film").click()
+    page.get_by_role("button", name="Make the video").click()
     video = page.locator("#walk-screen video")
     expect(video).to_be_visible()
     assert video.evaluate("video => video.autoplay") is False

@@ -62,7 +62,7 @@ def locked_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
 def test_the_servers_error_is_shown_and_goes_away(visit: Callable[..., Page]) -> None:
     page = visit("#draw?prompt=a+red+heart&seed=5&n=1")
     drawn(page, "a red heart", 1)
-    prompt = page.get_by_label("What to draw")
+    prompt = page.get_by_label("What to generate")
     assert int(prompt.get_attribute("maxlength") or 0) > 0
     prompt.evaluate("input => input.removeAttribute('maxlength')")
     prompt.fill("a very long caption " * 1000)
@@ -87,7 +87,7 @@ def test_a_busy_server_is_waited_for(visit: Callable[..., Page]) -> None:
             route.continue_()
 
     page.route("**/app/draw", refuse)
-    page.get_by_label("What to draw").fill("a red apple")
+    page.get_by_label("What to generate").fill("a red apple")
     expect(page.locator("#waiting")).to_contain_text("Trying again in 1 s")
     drawn(page, "a red apple", 1)
     expect(page.locator("#waiting")).to_be_hidden()
@@ -99,7 +99,7 @@ def test_a_server_that_is_gone_is_waited_for_and_found_again(visit: Callable[...
     drawn(page, "a red heart", 1)
     web_service.stop()
     try:
-        page.get_by_label("What to draw").fill("a red apple")
+        page.get_by_label("What to generate").fill("a red apple")
         gone = page.get_by_role("alert").filter(has_text="does not answer")
         expect(gone).to_be_visible()
         page.get_by_role("button", name="Try now").click()
@@ -131,7 +131,7 @@ def test_a_device_without_a_network_goes_on_where_it_was(visit: Callable[..., Pa
     page = visit("#draw?prompt=a+red+heart&seed=5&n=1")
     drawn(page, "a red heart", 1)
     context.set_offline(True)
-    page.get_by_label("What to draw").fill("a red apple")
+    page.get_by_label("What to generate").fill("a red apple")
     expect(page.get_by_role("alert")).to_contain_text("This device is offline")
     expect(page.locator("#draw-pictures .card")).to_have_class("card stale")
     context.set_offline(False)
@@ -144,8 +144,8 @@ def test_words_that_are_typed_before_the_page_can_listen_are_drawn(page: Page, w
     held: list[Route] = []
     page.route("**/app/facts", lambda route: held.append(route))
     page.goto(web_service.url)
-    page.get_by_label("What to draw").fill("a green frog")
-    page.get_by_label("What to draw").press("Enter")
+    page.get_by_label("What to generate").fill("a green frog")
+    page.get_by_label("What to generate").press("Enter")
     assert page.url == web_service.url
     for route in held:
         route.continue_()
@@ -161,7 +161,7 @@ def test_a_tab_that_is_chosen_before_the_page_can_listen_is_opened(page: Page, w
         route.continue_()
     expect(page.locator("#model")).to_be_visible()
     settled(page, "#morph-screen")
-    page.get_by_role("tab", name="Draw").click()
+    page.get_by_role("tab", name="Generate").click()
     drawn(page, "3d emoji of red heart")
     page.locator("#draw-pictures .picture").first.click()
     expect(page.get_by_role("dialog").get_by_role("heading")).to_be_visible()
@@ -175,8 +175,8 @@ def test_all_of_it_works_below_a_proxys_path(proxied: Page, front: Front) -> Non
     settled(proxied, "#morph-screen")
     proxied.goto("about:blank")
     proxied.goto(front.url + WALK + "&format=webp")
-    proxied.get_by_role("button", name="Make the film").click()
-    expect(proxied.get_by_alt_text("Film: a red heart, then a green apple")).to_be_visible()
+    proxied.get_by_role("button", name="Make the video").click()
+    expect(proxied.get_by_alt_text("Video: a red heart, then a green apple")).to_be_visible()
     proxied.get_by_role("link", name="API").click()
     expect(proxied.get_by_text("/v1/images/generations")).to_be_visible()
     assert [path for path in front.asked if not path.startswith(PREFIX + "/")] == []
@@ -184,7 +184,7 @@ def test_all_of_it_works_below_a_proxys_path(proxied: Page, front: Front) -> Non
 
 def test_a_proxy_without_its_service_counts_as_gone(proxied: Page, front: Front) -> None:
     front.gone = True
-    proxied.get_by_label("What to draw").fill("a red apple")
+    proxied.get_by_label("What to generate").fill("a red apple")
     expect(proxied.get_by_role("alert")).to_contain_text("The server does not answer")
     front.gone = False
     drawn(proxied, "a red apple", 1)
@@ -193,7 +193,7 @@ def test_a_proxy_without_its_service_counts_as_gone(proxied: Page, front: Front)
 
 def test_a_slow_server_is_shown_and_not_drowned(proxied: Page, front: Front) -> None:
     front.delay = 0.8
-    prompt = proxied.get_by_label("What to draw")
+    prompt = proxied.get_by_label("What to generate")
     prompt.fill("")
     prompt.press_sequentially("a green frog", delay=60)
     expect(prompt).to_have_value("a green frog")

@@ -20,7 +20,7 @@ const KINDS = { draw: DrawTab, morph: MorphTab, explore: ExploreTab, walk: WalkT
 const made = {}; // tabs that have been opened, by name
 let active = null;
 let begun = false; // whether the server has said what it is
-let drawnBy = ""; // the model that pictures of this page are from
+let drawnBy = ""; // the model that images of this page are from
 
 const tabs = new Tabs(document.querySelector("[role=tablist]"), goTo);
 

@@ -1,4 +1,4 @@
-// Pictures that were drawn before, by recipe: moving back over them asks nobody.
+// Images that were generated before, by recipe: moving back over them asks nobody.
 
 import { keyOf } from "./recipe.js";
 import { draw } from "./service.js";
@@ -35,7 +35,7 @@ export async function picture(recipe, signal) {
   return blob;
 }
 
-/** Another model draws other pictures. */
+/** Another model generates other images. */
 export function forgetAll() {
   blobs.clear();
   bytes = 0;

@@ -1,4 +1,4 @@
-// A picture of the gallery with what can be done with it.
+// An image of the gallery with what can be done with it.
 
 import { cached, picture } from "./cache.js";
 import { Busy, dropBlob, fromTemplate, nameButton, save, showBlob } from "./elements.js";
@@ -26,7 +26,7 @@ export class Card {
     this.#updateKeep = keepButton(find(".keep"), () => this.#shown);
   }
 
-  /** Draw a recipe into the card. What was asked for later is never replaced by what was asked for earlier. */
+  /** Generate a recipe into the card. What was asked for later is never replaced by what was asked for earlier. */
   async draw(recipe, link, name, signal) {
     const wanted = { recipe, link, name };
     this.#wanted = wanted;
@@ -69,6 +69,6 @@ export class Card {
   #download() {
     const blob = this.#shown && cached(this.#shown.recipe);
     if (blob) save(blob, fileName(this.#shown.recipe, "png"));
-    else if (this.#shown) openViewer(this.#shown.recipe, this.#shown.link); // long ago: it offers to draw it again
+    else if (this.#shown) openViewer(this.#shown.recipe, this.#shown.link); // long ago: it offers to generate it again
   }
 }

@@ -1,4 +1,4 @@
-// The tab Draw: pictures that follow the words while they are typed.
+// The tab Generate: images that follow the words while they are typed.
 
 import { link, noteAddress } from "./address.js";
 import { Card } from "./card.js";
@@ -108,7 +108,7 @@ export class DrawTab {
     this.#requests.abort();
   }
 
-  /** Show neighbours of a picture: this one first, then the same captions a little way off. */
+  /** Show neighbours of an image: this one first, then the same captions a little way off. */
   similarTo(recipe) {
     this.#near = recipe;
     byId("draw-variety").value = recipe.truncation;
@@ -117,7 +117,7 @@ export class DrawTab {
     if (this.#count === 1) this.#count = 4;
     this.#draw();
     byId("near-text").scrollIntoView({ block: "nearest" });
-    announce(`Pictures like this one: ${caption(recipe)}`);
+    announce(`Images like this one: ${caption(recipe)}`);
   }
 
   get #truncation() {
@@ -145,7 +145,7 @@ export class DrawTab {
   #lock(locked) {
     press(byId("draw-lock"), locked);
     nameButton(byId("draw-lock"), locked ? "Seed is kept; let it change" : "Keep this seed");
-    byId("draw-again-text").textContent = locked ? "Draw" : "New pictures";
+    byId("draw-again-text").textContent = locked ? "Generate" : "New images";
   }
 
   /** With other words, neighbours stay neighbours of the same noise; a blend of captions has no words to change. */
@@ -194,7 +194,7 @@ export class DrawTab {
         wanted.map(({ recipe, name }, at) => this.#cards[at].draw(recipe, linkTo(recipe), name, signal)),
       );
       hideError();
-      const count = wanted.length === 1 ? "One picture" : `${wanted.length} pictures`;
+      const count = wanted.length === 1 ? "One image" : `${wanted.length} images`;
       if (wanted.length) announce(`${count} of ${caption(wanted[0].recipe)}`);
     } catch (error) {
       report(error);
@@ -260,7 +260,7 @@ export class DrawTab {
   }
 }
 
-/** A link to one picture by itself. */
+/** A link to one image by itself. */
 function linkTo(recipe) {
   const [{ prompt, seed }] = recipe.points;
   const values = [

@@ -42,7 +42,7 @@ export class Busy {
   }
 }
 
-/** Show a blob in an <img>; the picture before it stays until this one has been decoded. */
+/** Show a blob in an <img>; the image before it stays until this one has been decoded. */
 export function showBlob(image, blob) {
   const url = URL.createObjectURL(blob);
   const before = image.dataset.blob;

@@ -16,7 +16,7 @@ const START = [
   { prompt: "a green leaf", seed: 12 },
 ];
 const CORNERS = ["Top left", "Top right", "Bottom left", "Bottom right"];
-const MAP = 5; // pictures in a row and in a column of the map
+const MAP = 5; // images in a row and in a column of the map
 const STEP = 0.02;
 const FAST = 5; // times as far with Shift
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -175,7 +175,7 @@ export class ExploreTab {
     const map = byId("explore-map");
     const cells = Array.from({ length: MAP * MAP }, (_, at) => ({ column: at % MAP, row: Math.floor(at / MAP) }));
     const load = async ({ column, row }) => {
-      // Each picture is that of its own middle, so that the puck lies where the map says.
+      // Each image is that of its own middle, so that the puck lies where the map says.
       const blob = await picture(this.#recipe({ x: (column + 0.5) / MAP, y: (row + 0.5) / MAP }), signal);
       const bitmap = await createImageBitmap(blob);
       if (!signal.aborted) {

@@ -1,4 +1,4 @@
-// The tab Grid: captions by seeds, and one picture of them all.
+// The tab Grid: captions by seeds, and one image of them all.
 
 import { link, noteAddress } from "./address.js";
 import { picture } from "./cache.js";
@@ -11,7 +11,7 @@ import { facts } from "./service.js";
 import { openViewer } from "./viewer.js";
 
 const START = { prompts: ["a red heart", "a smiling face", "a green book", "a purple flower"], seeds: "0-5" };
-const MOST = 200; // pictures
+const MOST = 200; // images
 const AT_ONCE = 3;
 
 export class GridTab {
@@ -59,7 +59,7 @@ export class GridTab {
     const prompts = this.#prompts();
     const seeds = readSeeds(byId("grid-seeds").value);
     const problem = this.#problem(prompts, seeds);
-    if (problem) return showError(problem, "Change it and draw again.");
+    if (problem) return showError(problem, "Change it and generate again.");
     hideError();
     const blobs = prompts.map(() => seeds.map(() => null));
     const cells = this.#layOut(prompts, seeds);
@@ -82,28 +82,28 @@ export class GridTab {
           showBlob(button.querySelector("img"), blob);
           button.disabled = false;
           done += 1;
-          byId("grid-progress").textContent = `${done} of ${total} drawn`;
+          byId("grid-progress").textContent = `${done} of ${total} generated`;
         },
         signal,
       );
-      announce(done === total ? `The grid is complete: ${total} pictures` : `Stopped after ${done} of ${total}`);
+      announce(done === total ? `The grid is complete: ${total} images` : `Stopped after ${done} of ${total}`);
     } catch (error) {
       report(error);
     } finally {
       this.#requests = null;
-      byId("grid-make-text").textContent = "Draw the grid";
+      byId("grid-make-text").textContent = "Generate the grid";
       byId("grid-download").disabled = done === 0;
     }
     return undefined;
   }
 
   #problem(prompts, seeds) {
-    if (!prompts.length) return "There is no caption to draw.";
+    if (!prompts.length) return "There is no prompt to generate.";
     const long = prompts.find((prompt) => prompt.length > facts.max_prompt);
     if (long) return `A caption has ${long.length} characters; ${facts.max_prompt} are allowed.`;
     if (!seeds) return `"${byId("grid-seeds").value}" are no seeds: write numbers and ranges, such as 0-5 or 3, 14.`;
     const total = prompts.length * seeds.length;
-    if (total > MOST) return `That would be ${total} pictures; a grid has at most ${MOST}.`;
+    if (total > MOST) return `That would be ${total} images; a grid has at most ${MOST}.`;
     return null;
   }
 

@@ -1,15 +1,15 @@
-// A grid as one picture with its labels.
+// A grid as one image with its labels.
 
 import { sharpPixels } from "./appearance.js";
 import { facts } from "./service.js";
 
-const CELL = 128; // pixels that a picture has at least, so that labels are readable beside it
+const CELL = 128; // pixels that an image has at least, so that labels are readable beside it
 const GAP = 8;
-const LABEL = 220; // pixels for the captions, left of the pictures
+const LABEL = 220; // pixels for the captions, left of the images
 const LINE = 18;
 const FONT = "14px sans-serif";
 
-/** `blobs[row][column]` are pictures, or null where none was drawn. Gives a PNG. */
+/** `blobs[row][column]` are images, or null where none was generated. Gives a PNG. */
 export async function sheet({ prompts, seeds, blobs }) {
   const side = facts.side * Math.max(Math.ceil(CELL / facts.side), 1);
   const canvas = document.createElement("canvas");

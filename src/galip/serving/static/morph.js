@@ -13,7 +13,7 @@ const START = [
   { prompt: "a yellow smiling face", seed: 3 },
   { prompt: "a green apple", seed: 3 },
 ];
-const FRAMES = 9; // of the strip under the picture
+const FRAMES = 9; // of the strip under the image
 const SWEEP = 4000; // milliseconds from one end to the other when it plays
 
 export class MorphTab {
@@ -50,7 +50,7 @@ export class MorphTab {
     byId("morph-swap").addEventListener("click", () => {
       const [first, second] = this.#ends.map((end) => end.point());
       this.#fill([second, first]);
-      this.#t = 1 - this.#t; // the picture stays
+      this.#t = 1 - this.#t; // the image stays
       this.refresh();
     });
     byId("morph-linked").addEventListener("change", () => {

@@ -54,7 +54,7 @@ export function watchServer(refresh) {
   let waiting = null;
   byId("error-close").addEventListener("click", hideError);
   news.addEventListener("waiting", ({ detail }) => {
-    const why = detail.starting ? "The server is getting ready." : "Many pictures are being drawn.";
+    const why = detail.starting ? "The server is getting ready." : "Many images are being generated.";
     byId("waiting-text").textContent = `${why} Trying again in ${detail.seconds} s.`;
     byId("waiting").hidden = false;
     announce(`${why} Waiting.`);

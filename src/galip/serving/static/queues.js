@@ -1,8 +1,8 @@
-// In which order pictures are asked for.
+// In which order images are asked for.
 
 /**
- * One piece of work at a time; of what is asked for meanwhile only the newest is done next. So pictures follow a hand
- * as fast as the server draws, in the order of the hand, and no request is wasted on where it was before.
+ * One piece of work at a time; of what is asked for meanwhile only the newest is done next. So images follow a hand
+ * as fast as the server generates, in the order of the hand, and no request is wasted on where it was before.
  */
 export class Newest {
   #work;

@@ -1,5 +1,5 @@
-// What a picture is made of: points (a caption, a seed, and its share of the blend) and the truncation of the noise.
-// The same recipe always gives the same picture, so a recipe is what gets shared, kept and cached.
+// What an image is made of: points (a caption, a seed, and its share of the blend) and the truncation of the noise.
+// The same recipe always gives the same image, so a recipe is what gets shared, kept and cached.
 
 export const LAST_SEED = Number.MAX_SAFE_INTEGER;
 
@@ -7,7 +7,7 @@ export function plain(prompt, seed, truncation = 1) {
   return { points: [{ prompt, seed, weight: 1 }], truncation };
 }
 
-/** A blend of points. Points without a share are left out, so that an end of a morph is exactly the plain picture. */
+/** A blend of points. Points without a share are left out, so that an end of a morph is exactly the plain image. */
 export function blend(points, truncation = 1) {
   const merged = new Map();
   for (const { prompt, seed, weight } of points) {

@@ -1,4 +1,4 @@
-// The one large picture of Morph and Explore, drawn to a canvas as fast as frames come.
+// The one large image of Morph and Explore, generated to a canvas as fast as frames come.
 
 import { Busy, nameButton } from "./elements.js";
 import { announce } from "./notices.js";
@@ -21,13 +21,13 @@ export class Screen {
     this.#canvas = parts.querySelector("canvas");
     this.#canvas.width = this.#canvas.height = 1;
     const open = parts.querySelector(".open");
-    nameButton(open, "Download this picture");
+    nameButton(open, "Download this image");
     open.addEventListener("click", () => this.#current && openViewer(this.#current.recipe, this.#current.link));
     this.#updateKeep = keepButton(parts.querySelector(".keep"), () => this.#current);
     holder.append(parts);
   }
 
-  /** Show a picture; `link` leads back to it. Calls come one after the other, so frames never overtake each other. */
+  /** Show an image; `link` leads back to it. Calls come one after the other, so frames never overtake each other. */
   async show(blob, recipe, link) {
     const bitmap = await createImageBitmap(blob);
     if (this.#canvas.width !== bitmap.width) this.#canvas.width = this.#canvas.height = bitmap.width;
@@ -45,7 +45,7 @@ export class Screen {
     this.#busy.set(busy);
   }
 
-  /** Say that the picture is not of what was asked for last, which could not be drawn. */
+  /** Say that the image is not of what was asked for last, which could not be generated. */
   outdate() {
     this.#holder.classList.add("stale");
   }

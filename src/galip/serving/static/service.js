@@ -3,7 +3,7 @@
 import { remember, remembered } from "./remembered.js";
 
 const PATIENCE = { 429: 8, 503: 60 }; // times that "busy" and "not ready" are waited out before they count as errors
-const LONGEST = 45000; // milliseconds that a single picture may take; the server's own limit is less
+const LONGEST = 45000; // milliseconds that a single image may take; the server's own limit is less
 const PROXY_SAYS_GONE = [502, 504]; // and not the service itself, which would answer in its own words
 
 /**
@@ -41,15 +41,15 @@ let notBefore = 0; // what "busy" taught all requests of this page, not only the
 let lost = false;
 let ownKey = remembered("key", null, () => sessionStorage);
 
-/** The bytes of a picture. `size` and `format` other than the defaults are for downloads. */
+/** The bytes of an image. `size` and `format` other than the defaults are for downloads. */
 export async function draw(recipe, { signal, size = null, format = "png" } = {}) {
   const { points, truncation } = recipe;
   return await ask("app/draw", { body: { points, truncation, size, format }, signal, longest: LONGEST });
 }
 
-/** The bytes of a film through keyframes; `film` is the body of `/v1/images/interpolations`. */
-export async function interpolate(film, signal) {
-  return await ask("v1/images/interpolations", { body: film, signal });
+/** The bytes of a video through keyframes; `video` is the body of `/v1/images/interpolations`. */
+export async function interpolate(video, signal) {
+  return await ask("v1/images/interpolations", { body: video, signal });
 }
 
 export async function fetchFacts() {
@@ -149,7 +149,7 @@ const REMEDIES = {
   403: "Ask whoever runs the server.",
   413: "Use fewer or shorter captions.",
   422: "Change it and try again.",
-  429: "Too many people draw at once. Try again in a while.",
+  429: "Too many people generate at once. Try again in a while.",
   503: "The server is not ready. Try again in a while.",
 };
 
@@ -172,7 +172,7 @@ function errorOf({ status, text }) {
 function plainWords(text) {
   return text
     .replace(/^points\.\d+\.prompt:?/, "The caption")
-    .replace(/^keyframes\.(\d+)\.prompt:?/, (_, number) => `The caption of picture ${Number(number) + 1}`);
+    .replace(/^keyframes\.(\d+)\.prompt:?/, (_, number) => `The caption of image ${Number(number) + 1}`);
 }
 
 function sentence(text) {

@@ -1,4 +1,4 @@
-// Pictures that a person keeps: recipes, not files, on this device, for each model its own.
+// Images that a person keeps: recipes, not files, on this device, for each model its own.
 
 import { picture } from "./cache.js";
 import { byId, fromTemplate, nameButton, press, showBlob } from "./elements.js";
@@ -33,7 +33,7 @@ export function keepButton(button, current) {
     const here = current();
     const pressed = here !== null && isKept(here.recipe);
     press(button, pressed);
-    nameButton(button, pressed ? "No longer keep this picture" : "Keep this picture");
+    nameButton(button, pressed ? "No longer keep this image" : "Keep this image");
   };
   button.addEventListener("click", () => {
     const here = current();
@@ -44,7 +44,7 @@ export function keepButton(button, current) {
   return update;
 }
 
-/** `opener(recipe, link)` is called for a picture that is chosen on the shelf. */
+/** `opener(recipe, link)` is called for an image that is chosen on the shelf. */
 export function loadShelf(opener) {
   open = opener;
   kept = remembered(store(), []);

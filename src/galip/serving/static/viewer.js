@@ -1,4 +1,4 @@
-// One picture, large: its words and seed, downloads, and where to go from it.
+// One image, large: its words and seed, downloads, and where to go from it.
 
 import { cached, picture } from "./cache.js";
 import { Busy, byId, dropBlob, fillSelect, save, showBlob } from "./elements.js";
@@ -9,7 +9,7 @@ import { keepButton } from "./shelf.js";
 
 let shown = null; // { recipe, link }
 let updateKeep = () => {};
-let drawing = null; // whether the picture is being drawn
+let drawing = null; // whether the image is being generated
 let saving = null; // and whether a file is
 
 /** `similar(recipe)` and `addToWalk(point)` lead to other tabs. */
@@ -40,7 +40,7 @@ export async function openViewer(recipe, link) {
   byId("viewer-caption").textContent = words;
   byId("viewer-image").alt = words;
   const variety = recipe.truncation === 1 ? "" : `, variety ${recipe.truncation}`;
-  const enlarged = `Drawn at ${facts.side} px; larger sizes are enlarged.`;
+  const enlarged = `Generated at ${facts.side} px; larger sizes are enlarged.`;
   byId("viewer-made").textContent = `${facts.model}, ${seeds(recipe)}${variety}. ${enlarged}`;
   fillSelect(
     byId("viewer-size"),
@@ -51,7 +51,7 @@ export async function openViewer(recipe, link) {
   updateKeep();
   sayKept();
   byId("viewer").showModal();
-  if (!cached(recipe)) dropBlob(byId("viewer-image")); // of the picture before
+  if (!cached(recipe)) dropBlob(byId("viewer-image")); // of the image before
   drawing.set(true);
   try {
     const blob = await picture(recipe);

@@ -1,4 +1,4 @@
-// The tab Walk: pictures in a row, and the film that leads through them.
+// The tab Walk: images in a row, and the video that leads through them.
 
 import { noteAddress } from "./address.js";
 import { picture } from "./cache.js";
@@ -24,8 +24,8 @@ const MOST = 24; // keyframes
 export class WalkTab {
   #rows = []; // { element, field, requests }
   #busy = new Busy(byId("walk-screen"));
-  #making = null; // AbortController of the film that is being made
-  #film = null; // its address, once it is there
+  #making = null; // AbortController of the video that is being made
+  #file = null; // its address, once it is there
 
   constructor() {
     fillSelect(byId("walk-easing"), EASINGS, "smooth");
@@ -83,7 +83,7 @@ export class WalkTab {
     const row = this.#append(point);
     this.#changed();
     this.#thumb(row);
-    announce(`Picture ${this.#rows.length} added`);
+    announce(`Image ${this.#rows.length} added`);
     return row.field;
   }
 
@@ -112,7 +112,7 @@ export class WalkTab {
     this.#changed();
     const other = row.element.querySelector(by < 0 ? ".down" : ".up");
     (button.disabled ? other : button).focus(); // moving in the page takes the focus away
-    announce(`Now picture ${from + by + 1} of ${this.#rows.length}`);
+    announce(`Now image ${from + by + 1} of ${this.#rows.length}`);
   }
 
   #remove(row) {
@@ -123,12 +123,12 @@ export class WalkTab {
     this.#rows.splice(at, 1);
     this.#changed();
     this.#rows[Math.min(at, this.#rows.length - 1)].field.caption.focus();
-    announce(`Removed; ${this.#rows.length} pictures are left`);
+    announce(`Removed; ${this.#rows.length} images are left`);
   }
 
   #changed() {
     this.#rows.forEach(({ element, field }, at) => {
-      const name = `Picture ${at + 1}`;
+      const name = `Image ${at + 1}`;
       field.rename(name);
       const [up, down, remove] = [".up", ".down", ".remove"].map((find) => element.querySelector(find));
       nameButton(up, `${name}: earlier`);
@@ -143,15 +143,15 @@ export class WalkTab {
     const length = this.#length();
     const fits = length <= facts.max_frames;
     byId("walk-length").textContent = fits
-      ? `${(length / fps).toFixed(1)} s, ${length} pictures`
-      : `${length} pictures; this server makes films of at most ${facts.max_frames}. ` +
-        "Take fewer pictures, seconds, or pictures a second.";
+      ? `${(length / fps).toFixed(1)} s, ${length} images`
+      : `${length} images; this server makes videos of at most ${facts.max_frames}. ` +
+        "Take fewer images, seconds, or images a second.";
     byId("walk-length").classList.toggle("wrong", !fits);
     byId("walk-make").disabled = !fits && !this.#making;
     noteAddress("walk", this.values());
   }
 
-  /** Pictures of the film. */
+  /** Images of the video. */
   #length() {
     const { keyframes, frames, loop } = this.#request();
     return loop ? keyframes.length * frames : (keyframes.length - 1) * frames + 1;
@@ -184,12 +184,12 @@ export class WalkTab {
     };
   }
 
-  /** Say how long the film has been in the making; gives a function that ends it. */
+  /** Say how long the video has been in the making; gives a function that ends it. */
   #countSeconds(length) {
     const begun = performance.now();
     const say = () => {
       const seconds = Math.round((performance.now() - begun) / 1000);
-      byId("walk-wait").textContent = `${length} pictures are being drawn: ${seconds} s so far.`;
+      byId("walk-wait").textContent = `${length} images are being generated: ${seconds} s so far.`;
     };
     const timer = setInterval(say, 1000);
     say();
@@ -203,7 +203,7 @@ export class WalkTab {
     const empty = this.#rows.find(({ field }) => !field.ready);
     if (empty) {
       empty.field.caption.focus();
-      announce("This picture has no caption yet");
+      announce("This image has no caption yet");
       return;
     }
     hideError();
@@ -211,41 +211,41 @@ export class WalkTab {
     byId("walk-make-text").textContent = "Stop";
     this.#busy.set(true);
     const stopCounting = this.#countSeconds(this.#length());
-    announce("The film is being made");
+    announce("The video is being made");
     try {
       this.#showFilm(await interpolate(this.#request(), this.#making.signal));
-      announce("The film is ready");
+      announce("The video is ready");
     } catch (error) {
       if (wasAborted(error)) announce("Stopped");
       else report(error);
     } finally {
       this.#making = null;
-      byId("walk-make-text").textContent = "Make the film";
+      byId("walk-make-text").textContent = "Make the video";
       this.#busy.set(false);
       stopCounting();
-      this.#changed(); // the film may have been stopped because it is too long by now
+      this.#changed(); // the video may have been stopped because it is too long by now
     }
   }
 
   #showFilm(blob) {
-    if (this.#film) URL.revokeObjectURL(this.#film);
-    this.#film = URL.createObjectURL(blob);
+    if (this.#file) URL.revokeObjectURL(this.#file);
+    this.#file = URL.createObjectURL(blob);
     const type = blob.type.split(";")[0];
     const video = type.startsWith("video/");
-    const film = document.createElement(video ? "video" : "img");
+    const player = document.createElement(video ? "video" : "img");
     const words = this.#rows.map(({ field }) => field.prompt).join(", then ");
     if (video) {
-      Object.assign(film, { controls: true, loop: true, muted: true, playsInline: true, autoplay: !lessMotion() });
-      film.setAttribute("aria-label", `Film: ${words}`);
-      film.addEventListener("error", () => {
-        // Also what playing a film that has been replaced since ends with.
-        if (film.isConnected) showError("This browser cannot play the video.", "Choose WebP as file, or download it.");
+      Object.assign(player, { controls: true, loop: true, muted: true, playsInline: true, autoplay: !lessMotion() });
+      player.setAttribute("aria-label", `Video: ${words}`);
+      player.addEventListener("error", () => {
+        // Also what playing a video that has been replaced since ends with.
+        if (player.isConnected) showError("This browser cannot play the video.", "Choose WebP as file, or download it.");
       });
-    } else film.alt = `Film: ${words}`;
-    film.src = this.#film;
-    byId("walk-screen").replaceChildren(film);
+    } else player.alt = `Video: ${words}`;
+    player.src = this.#file;
+    byId("walk-screen").replaceChildren(player);
     const download = byId("walk-download");
-    download.href = this.#film;
+    download.href = this.#file;
     download.download = `walk.${TYPES[type] ?? byId("walk-format").value}`;
     download.hidden = false;
   }
