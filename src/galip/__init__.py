@@ -1,4 +1,4 @@
-"""GALIP: a GAN that draws a picture from a caption in one forward pass, with CLIP in both of its networks.
+"""GALIP: a GAN that generates an image from a prompt in one forward pass, with CLIP in both of its networks.
 
     import galip
 

@@ -275,7 +275,7 @@ def test_an_exported_model_draws(generate: Command, tmp_path: Path) -> None:
     ("argv", "message"),
     [
         ([], 'nothing to generate: give prompts, as in galip generate "a red heart", or --prompts-file'),
-        ([""], "it is empty; say what to draw"),
+        ([""], "it is empty; say what to generate"),
         (["a cat", "--seed", "3-1"], "runs backwards"),
         (["a cat", "--seed", "heart"], "'heart' is not a seed; write them like 7, 0-3 or 0-3,7"),
         (["a cat", "--seed", "-4"], "is not a seed"),

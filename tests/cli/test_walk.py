@@ -163,7 +163,7 @@ def test_a_bar_is_shown_on_a_terminal(walk: Command, monkeypatch: pytest.MonkeyP
         ([], 'nowhere to go: give prompts, as in galip walk "a red heart" "a sleepy cat", or --keyframes'),
         (["a cat"], "one keyframe is not a walk: give two prompts or more, or one with several seeds"),
         (["a cat", "two birds", "--seed", "1,2,3"], "2 prompts and 3 seeds: give as many of both"),
-        (["a cat", ""], "it is empty; say what to draw"),
+        (["a cat", ""], "it is empty; say what to generate"),
         (["a cat", "two birds", "--keep", "both"], "'--keep': Value error, 'both' is not one of 'style'"),
         (["a cat", "two birds", "--easing", "bounce"], "'--easing': Value error, 'bounce' is not one of"),
         (["a cat", "two birds", "--speed", "warp"], "'--speed': Value error, 'warp' is not one of"),

@@ -238,7 +238,7 @@ def test_impossible_blocks_are_refused(vision, images, blocks):
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 3, 32, 30)])
 def test_pictures_of_a_wrong_shape_are_refused(vision, shape):
-    with pytest.raises(ValueError, match="square RGB pictures"):
+    with pytest.raises(ValueError, match="square RGB images"):
         vision.embed(torch.zeros(shape))
 
 

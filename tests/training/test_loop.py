@@ -268,7 +268,7 @@ def test_the_plan_counts_and_writes_nothing(toy_data: Path, toy_clip: Path, tmp_
     assert made.trained["generator"] == generator
     assert (made.steps, made.batch, made.micro_batch, made.processes, made.records) == (250, 4, 4, 1, 12)
     assert made.seconds_per_step > 0 and made.peak_gib > made.state_gib > 0
-    assert any("250 steps to 1,000 images, 83.3 epochs of 12 pictures" in line for line in made.lines())
+    assert any("250 steps to 1,000 images, 83.3 epochs of 12 images" in line for line in made.lines())
     assert not (tmp_path / "run").exists()
 
 

@@ -50,7 +50,7 @@ def measure_model(
         model: a bundled model's name, a folder, or a hub id.
         engines: what to run it with, "openvino:bf16" for a precision of an engine; none: those that are installed,
             but for "compile".
-        batches: numbers of pictures to draw at once.
+        batches: numbers of images to generate at once.
         threads: CPU threads; None: each engine's own choice.
         device: for "torch" and "compile", as `galip.load` takes it.
         seconds: spent on each measurement, all rounds together.
@@ -68,7 +68,7 @@ def measure_model(
     """
     sizes = sorted(set(batches))
     if not sizes or sizes[0] < 1:
-        raise InputError(f"batches {', '.join(map(str, batches)) or 'none'}: give numbers of pictures, 1 or more")
+        raise InputError(f"batches {', '.join(map(str, batches)) or 'none'}: give numbers of images, 1 or more")
     if rounds < 1 or seconds < 0:
         raise InputError(f"rounds {rounds}, seconds {seconds:g}: at least one round, and no less than 0 seconds")
     folder = fetch(model)

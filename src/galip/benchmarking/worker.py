@@ -39,7 +39,7 @@ class Orders:
         engine: as `galip.load` takes it; "openvino:bf16" for a precision of it.
         device: as `galip.load` takes it.
         threads: as `galip.load` takes it.
-        batches: numbers of pictures to draw at once, increasing. None at all: only load, which converts the model.
+        batches: numbers of images to generate at once, increasing. None at all: only load, which converts the model.
         seconds: spent on each measurement, but for `LEAST_REPEATS`.
         begun: `time.monotonic()`, which all processes share, when this one was started.
         dtype: as `galip.load` takes it.
@@ -59,10 +59,10 @@ def measure(orders: Orders) -> dict[str, Any]:
     """Start-up, then every batch size.
 
     Returns:
-        `first_picture`: seconds from the process's start to its first picture; `first_peak_bytes`: memory until then;
+        `first_picture`: seconds from the process's start to its first image; `first_peak_bytes`: memory until then;
         `cells`: for each batch size the seconds of each repetition of `whole` (captions to PIL images), `text`
         (captions to sentence vectors) and `image` (sentence vectors to PIL images), and `peak_bytes` until its end.
-        Nothing where nothing is to be drawn.
+        Nothing where nothing is to be generated.
 
     Raises:
         InputError: the model has no text encoder.
@@ -80,7 +80,7 @@ def measure(orders: Orders) -> dict[str, Any]:
     if not orders.batches:
         return {}
     if not _has_text_encoder(pipe):
-        raise InputError(f"{orders.model}: it has no text encoder, but what is measured draws from captions")
+        raise InputError(f"{orders.model}: it has no text encoder, but what is measured generates from prompts")
     prompts = captions(max(orders.batches))
     _draw(pipe, prompts[:1])
     found: dict[str, Any] = {

@@ -66,7 +66,9 @@ def export(
     if precision not in PRECISIONS[kind]:
         raise InputError(f"--precision {precision}: for the format {kind} there are {', '.join(PRECISIONS[kind])}")
     if precision == "int8" and captions is None:
-        raise InputError("--precision int8 is calibrated with captions like those to be drawn: give --captions FILE")
+        raise InputError(
+            "--precision int8 is calibrated with captions like those to be asked for: give --captions FILE"
+        )
     lines = [] if captions is None else read_captions(captions.read_bytes(), str(captions))
     check_out(goal, overwrite)
     if _is_checkpoint(model):

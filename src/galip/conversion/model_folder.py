@@ -239,7 +239,7 @@ def write_released(
         checkpoint.rest["optimizers"] = optimizers.to_released(moments, checkpoint.tensors)
     if model[0].config.clip_input != preset.generator["clip_input"]:
         _LOG.info(
-            f"the file cannot tell that clip_input is {model[0].config.clip_input!r} here: pictures stay the same, but "
+            f"the file cannot tell that clip_input is {model[0].config.clip_input!r} here: images stay the same, but "
             f"a reader of the file will map them to CLIP's input as {preset.generator['clip_input']!r}"
         )
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ A `.pth` holds `{"model": {"netG", "netD", "netC"}, "optimizers", "epoch", "scal
 a network may all carry a `module.` prefix. netG also holds the frozen CLIP-ViT, by OpenAI's names. Here a checkpoint's
 tensors are one flat dictionary, by names such as `netG.fc_code.weight`, without the prefix.
 
-Tensors tell most sizes. What they do not tell (which blocks are prompted and tapped, how large pictures are) comes from
+Tensors tell most sizes. What they do not tell (which blocks are prompted and tapped, how large images are) comes from
 a preset, by default the released one.
 """
 

@@ -18,13 +18,13 @@ _CARD = """\
 # {name} for {engine}
 
 `{name}`, exported by galip {version} for {engine}: text encoder, generator and the frozen transformer inside it. It
-draws {size} x {size} pictures without torch.
+generates {size} x {size} images without torch.
 
 ```python
 import galip
 
 pipe = galip.load("PATH/TO/THIS/FOLDER")
-pipe("a caption", seed=0).images[0].save("picture.png")
+pipe("a caption", seed=0).images[0].save("image.png")
 ```
 
 | | |
@@ -45,8 +45,8 @@ _WEIGHTS = {
 
 
 _JUDGED = """\
-| CLIP score, by its own CLIP | {clip_score}; in fp32 {clip_score_fp32}; {pictures} pictures |
-| Fréchet distance to the pictures in fp32, by that CLIP | {frechet}; of other seeds to these {frechet_seeds} |
+| CLIP score, by its own CLIP | {clip_score}; in fp32 {clip_score_fp32}; {pictures} images |
+| Fréchet distance to the images in fp32, by that CLIP | {frechet}; of other seeds to these {frechet_seeds} |
 """
 
 

@@ -1,4 +1,4 @@
-"""A pipeline as a folder that an engine draws from without torch."""
+"""A pipeline as a folder that an engine generates from without torch."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def export(
         out: the folder to write.
         kind: "onnx" or "openvino".
         precision: "fp32"; "fp16" stores the weights in half, computation stays in fp32; "int8" computes the generator's
-            convolutions in 8-bit integers, with ranges taken from the pictures of captions.
-        captions: like those that will be drawn, needed for int8: three quarters of them calibrate, the others measure
-            how near the pictures are to those in fp32. With fp16 all measure, if there are any.
+            convolutions in 8-bit integers, with ranges taken from the images of captions.
+        captions: like those that will be asked for, needed for int8: three quarters of them calibrate, the others
+            measure how near the images are to those in fp32. With fp16 all measure, if there are any.
         progress: told what is being done.
         judge: measures the exported model further, beside the original: called with the pipeline, the exported one and
             the captions that measure. What it finds is stored with the rest.

@@ -35,8 +35,8 @@ def split_captions(captions: Sequence[str]) -> tuple[list[str], list[str]]:
     distinct = list(dict.fromkeys(captions))
     if len(distinct) < FEWEST_CAPTIONS:
         raise InputError(
-            f"precision int8 is calibrated with captions like those to be drawn: at least {FEWEST_CAPTIONS} different "
-            f"ones are needed, some hundred are better, and there are {len(distinct)}"
+            f"precision int8 is calibrated with captions like those to be asked for: at least {FEWEST_CAPTIONS} "
+            f"different ones are needed, some hundred are better, and there are {len(distinct)}"
         )
     calibrating = [caption for i, caption in enumerate(distinct) if i % 4 != 3]
     return calibrating[:_MOST_CALIBRATING], distinct[3::4][:_MOST_CALIBRATING]
@@ -138,11 +138,12 @@ def _feeds(pipeline: GALIPPipeline, captions: Sequence[str]) -> list[dict[str, F
 
 
 def measure(engine: TextToImage, pipeline: GALIPPipeline, captions: Sequence[str]) -> dict[str, Any]:
-    """How near an exported model's pictures are to the pipeline's own.
+    """How near an exported model's images are to the pipeline's own.
 
     Returns:
-        `psnr_mean` and `psnr_lowest`, decibels over pictures in [0, 1] (higher is nearer; above about 40 nobody sees a
-        difference), `largest_difference` of any number of a picture, and `captions`, how many were drawn, with seed 0.
+        `psnr_mean` and `psnr_lowest`, decibels over images in [0, 1] (higher is nearer; above about 40 nobody sees a
+        difference), `largest_difference` of any number of an image, and `captions`, how many were generated, with
+        seed 0.
     """
     psnr, largest = [], 0.0
     streams = [pipe.stream(list(captions), seed=0, output_type="np") for pipe in (pipeline, engine)]

@@ -1,7 +1,7 @@
-"""The noise z of a picture, made from the picture's seed alone.
+"""The noise z of an image, made from the image's seed alone.
 
-A picture must not change with the batch it is drawn in, the order, the device, or the engine. So its noise comes from a
-counter-based generator that is easy to repeat anywhere, in a browser too:
+An image must not change with the batch it is generated in, the order, the device, or the engine. So its noise comes
+from a counter-based generator that is easy to repeat anywhere, in a browser too:
 
 1. **Words.** Philox4x64-10 (Salmon et al., SC 2011) with key `(seed, 0)`. Block b = 1, 2, 3, ... encrypts the counter
    `(b, 0, 0, 0)` and gives four 64-bit words; written one after the other they are w[0], w[1], w[2], ... This is what

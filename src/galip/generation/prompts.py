@@ -32,7 +32,7 @@ def clean_caption(text: str) -> str:
     if found := _BINARY_WHEN_CLEANED.search(cleaned):
         raise _binary(text, found.group())
     if not cleaned:
-        raise InputError(f"caption {text[:40]!r}: it is empty; say what to draw")
+        raise InputError(f"caption {text[:40]!r}: it is empty; say what to generate")
     return cleaned
 
 

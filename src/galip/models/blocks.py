@@ -80,7 +80,7 @@ class UpBlock(nn.Module):
     def _upsample_and_convolve(self, x: Tensor) -> Tensor:
         """`conv1` of the upsampled `x`; where the side doubles exactly, as one transposed convolution.
 
-        Each pixel of a doubled picture stands there four times, so the 3x3 kernel meets only 2x2 different ones: a 4x4
+        Each pixel of a doubled image stands there four times, so the 3x3 kernel meets only 2x2 different ones: a 4x4
         kernel of its sums, stride 2, gives the same numbers (at the borders too) with 16 products instead of 36.
         """
         if self.size != 2 * x.shape[-1]:

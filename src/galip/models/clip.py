@@ -64,7 +64,7 @@ class FrozenCLIPVision(nn.Module):
 
     Args:
         model: transformers' CLIP vision model with projection. It is frozen in place.
-        clip_input: how pictures become CLIP's input. `"standard"`: [-1, 1] to [0, 1] once, antialiased bicubic resize
+        clip_input: how images become CLIP's input. `"standard"`: [-1, 1] to [0, 1] once, antialiased bicubic resize
             where sizes differ. `"released"`: what the authors' weights were trained with, [-1, 1] to [0, 1] applied
             twice (CLIP sees [0.5, 1]) and nearest-neighbour resize.
         image_mean: per-channel mean that is subtracted from CLIP's input, in [0, 1].
@@ -101,7 +101,7 @@ class FrozenCLIPVision(nn.Module):
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of the square picture that the transformer takes."""
+        """Side in pixels of the square image that the transformer takes."""
         return int(self.model.config.image_size)
 
     @property
@@ -147,7 +147,7 @@ class FrozenCLIPVision(nn.Module):
     # ---- the three views
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Map pictures to CLIP's input.
+        """Map images to CLIP's input.
 
         Args:
             images: [B, 3, S, S], any square size, in [-1, 1]. Values outside are not clamped: the loss must see them.
@@ -156,11 +156,11 @@ class FrozenCLIPVision(nn.Module):
             [B, 3, image_size, image_size] in the transformer's dtype, normalised by mean and std.
 
         Raises:
-            ValueError: `images` is not a batch of square RGB pictures.
+            ValueError: `images` is not a batch of square RGB images.
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
             raise ValueError(
-                f"images has shape {tuple(images.shape)}; give square RGB pictures [B, 3, S, S] (crop them before)"
+                f"images has shape {tuple(images.shape)}; give square RGB images [B, 3, S, S] (crop them before)"
             )
         # Half precision would throw away pixels' low bits before the transformer sees them.
         x = images.to(torch.promote_types(images.dtype, torch.float32))
@@ -212,7 +212,7 @@ class FrozenCLIPVision(nn.Module):
         return self._project(hidden).to(images.dtype)
 
     def taps_and_embed(self, images: Tensor, blocks: Sequence[int]) -> tuple[list[Tensor], Tensor]:
-        """`taps` and `embed` of the same pictures by one run of the transformer.
+        """`taps` and `embed` of the same images by one run of the transformer.
 
         Args, exceptions: as for `taps`.
 

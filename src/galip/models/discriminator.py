@@ -92,7 +92,7 @@ class CLIPFeatureExtractor(nn.Module):
 
 
 class QualityAssessor(nn.Module):
-    """Judges image features and sentence vector together: one logit for each picture.
+    """Judges image features and sentence vector together: one logit for each image.
 
     Args:
         in_channels: channels of the image features.
@@ -119,7 +119,7 @@ class QualityAssessor(nn.Module):
         return out
 
 
-class Assessed(nn.Module):
+class Assessed(ModelMixin, ConfigMixin):
     """What discriminators do with the features that they have gathered, each in its own way."""
 
     quality_assessor: QualityAssessor
@@ -155,7 +155,7 @@ class Assessed(nn.Module):
         return self.assess(self.features(taps), e)
 
 
-class MateDiscriminator(Assessed, ModelMixin, ConfigMixin):
+class MateDiscriminator(Assessed):
     """Mate-D: tapped CLIP features and sentence vector -> logit.
 
     Arguments are the saved configuration; the defaults are the paper's ViT-B/32 size. Differentiable twice, as the

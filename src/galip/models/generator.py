@@ -1,6 +1,6 @@
 """Mate-G, the CLIP-empowered generator (paper, section 3.3).
 
-noise and sentence vector -> bridge feature and prompts -> frozen CLIP-ViT -> visual concepts -> picture
+noise and sentence vector -> bridge feature and prompts -> frozen CLIP-ViT -> visual concepts -> image
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class ImageGenerator(nn.Module):
         self.to_rgb = nn.Conv2d(block_channels[-1], image_channels, 3, padding=1)
 
     def forward(self, bridge: Tensor, concepts: Tensor, conds: Sequence[Tensor]) -> Tensor:
-        """Draw the picture.
+        """Generate the image.
 
         Args:
             bridge: [B, width, g, g], the bridge feature.
@@ -237,7 +237,7 @@ class MateGenerator(ModelMixin, ConfigMixin):
         """Choose how up-blocks are computed: as the paper writes them, or rearranged into the same function for less.
 
         Folded, the work before an up-block's first convolution is done before upsampling, and that convolution, where
-        the side doubles exactly, is one transposed convolution. Weights, and pictures up to rounding, stay the same.
+        the side doubles exactly, is one transposed convolution. Weights, and images up to rounding, stay the same.
         Pipelines and the trainer fold; by itself a generator is computed as written.
         """
         for block in self.image_generator.blocks:
@@ -262,7 +262,7 @@ class MateGenerator(ModelMixin, ConfigMixin):
     def truncate(self, factor: float) -> None:
         """Change the weights so that noise `z` does what `factor * z` did: a pipeline's `truncation`, made the default.
 
-        Less spread, cleaner and less varied pictures: the truncation trick (Brock et al., "Large Scale GAN Training for
+        Less spread, cleaner and less varied images: the truncation trick (Brock et al., "Large Scale GAN Training for
         High Fidelity Natural Image Synthesis", 2019), here by scale. In the weights it holds for every engine.
 
         Args:
@@ -305,7 +305,7 @@ class MateGenerator(ModelMixin, ConfigMixin):
         return out
 
     def forward(self, z: Tensor, e: Tensor, vision: FrozenCLIPVision) -> Tensor:
-        """Draw pictures (paper, figure 4).
+        """Generate images (paper, figure 4).
 
         Args:
             z: [B, z_dim], noise ~ N(0, I).

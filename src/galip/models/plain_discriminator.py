@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import register_to_config
 
 # diffusers finds an out-of-tree class only where its defining module holds the name ModelMixin.
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from galip.models.discriminator import Assessed, QualityAssessor
@@ -49,7 +48,7 @@ class DownBlock(nn.Module):
         return out
 
 
-class PlainDiscriminator(Assessed, ModelMixin, ConfigMixin):
+class PlainDiscriminator(Assessed):
     """A convolutional discriminator of image and sentence vector, with Mate-D's quality assessor.
 
     Where Mate-D takes tapped CLIP features it takes the images, so that a gradient penalty on what it takes is one on

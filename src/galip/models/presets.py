@@ -16,12 +16,12 @@ class Preset:
     """A model's size: which CLIP it looks through, and the arguments of its three networks.
 
     Attributes:
-        name: the key in `PRESETS`; the last number is the side of the picture.
+        name: the key in `PRESETS`; the last number is the side of the image.
         clip: hub id of the CLIP that the size is made for, empty where there is no published one.
         generator: arguments of `MateGenerator`.
         discriminator: arguments of `MateDiscriminator`.
         vision: arguments of transformers' `CLIPVisionConfig`.
-        image_size: side of the drawn picture in pixels.
+        image_size: side of the image in pixels.
     """
 
     name: str

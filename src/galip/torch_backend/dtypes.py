@@ -8,7 +8,7 @@ import torch
 
 from galip.errors import InputError
 
-DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64")}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64")}
 
 
 def as_dtype(dtype: Any) -> torch.dtype:
@@ -17,7 +17,7 @@ def as_dtype(dtype: Any) -> torch.dtype:
     Raises:
         InputError: there is no such type, or no weights are of it.
     """
-    kind = DTYPES.get(dtype.removeprefix("torch.")) if isinstance(dtype, str) else dtype
+    kind: Any = DTYPES.get(dtype.removeprefix("torch.")) if isinstance(dtype, str) else dtype
     if kind not in DTYPES.values():
         raise InputError(f"dtype {dtype!r}: use one of {', '.join(DTYPES)}")
     return kind  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Differentiable augmentation of what CLIP sees in training, real and drawn pictures alike.
+"""Differentiable augmentation of what CLIP sees in training, real and generated images alike.
 
 Translation, colour and cutout after Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training", 2020.
 What happens to a sample is a function of (run seed, sample number).
@@ -25,7 +25,7 @@ _WHITE_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Augmentation(Bundle):
-    """What happens to B pictures. None: nothing of this kind.
+    """What happens to B images. None: nothing of this kind.
 
     Attributes:
         offsets: int64 [B, 2], pixels to the right and down.
@@ -119,11 +119,11 @@ def random_shifts(run_seed: int, indices: list[int], largest: int, stream: Strea
 
 
 def shift(images: Tensor, offsets: Tensor | None) -> Tensor:
-    """Translate each picture; the border's pixels are repeated into what comes free.
+    """Translate each image; the border's pixels are repeated into what comes free.
 
     Args:
         images: [B, C, H, W].
-        offsets: int64 [B, 2], pixels to the right and down; None leaves the pictures as they are.
+        offsets: int64 [B, 2], pixels to the right and down; None leaves the images as they are.
 
     Returns:
         [B, C, H, W], differentiable with respect to `images`.
@@ -134,7 +134,7 @@ def shift(images: Tensor, offsets: Tensor | None) -> Tensor:
 
 
 def shift_by_slices(images: Tensor, offsets: Tensor) -> Tensor:
-    """`shift` by a slice of each padded picture: quickest on a CPU."""
+    """`shift` by a slice of each padded image: quickest on a CPU."""
     margin = int(offsets.abs().max())
     height, width = images.shape[2:]
     padded = F.pad(images, (margin,) * 4, mode="replicate")
@@ -155,11 +155,11 @@ def shift_by_gather(images: Tensor, offsets: Tensor) -> Tensor:
 
 
 def recolour(images: Tensor, colours: Tensor | None) -> Tensor:
-    """Change brightness, then saturation, then contrast of each picture.
+    """Change brightness, then saturation, then contrast of each image.
 
     Args:
         images: [B, 3, H, W] in about [-1, 1].
-        colours: [B, 3], see `Augmentation`; None leaves the pictures as they are.
+        colours: [B, 3], see `Augmentation`; None leaves the images as they are.
     """
     if colours is None:
         return images

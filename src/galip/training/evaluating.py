@@ -30,13 +30,13 @@ EYE_RECOGNISED, EYE_DISTANCE, EYE_SCORE = "eye_recognised", "eye_distance", "eye
 
 
 class QuickScores:
-    """Draws one picture per caption (seed 0) and compares the two in CLIP space.
+    """Generates one image per caption (seed 0) and compares the two in CLIP space.
 
-    Each process draws its share of the captions; the scores do not depend on how many processes there are.
+    Each process generates its share of the captions; the scores do not depend on how many processes there are.
 
     Args:
         networks: the run's networks.
-        captions: what is drawn.
+        captions: what is generated.
         distributed: the processes of the run.
     """
 
@@ -49,8 +49,8 @@ class QuickScores:
         """The scores of `average`.
 
         Returns:
-            `clip_score_own`, the mean cosine of clamped pictures and captions in the CLIP that the loss uses, too (so
-            it flatters); `drawn_diversity`, the pictures' mean pairwise cosine distance in it; and, where there is a
+            `clip_score_own`, the mean cosine of clamped images and captions in the CLIP that the loss uses, too (so
+            it flatters); `drawn_diversity`, the images' mean pairwise cosine distance in it; and, where there is a
             second CLIP, `clip_score_second`.
         """
         networks, device = self.networks, self.distributed.device
@@ -59,12 +59,12 @@ class QuickScores:
             captions = self.captions[start : start + _AT_ONCE]
             e = networks.sentence_encoder.encode(captions).to(device)
             z = torch.from_numpy(noise([0], average.z_dim)).to(device).expand(len(captions), -1)
-            pictures = lay_on(average(z, e, networks.vision).float().clamp(-1, 1), None)
-            vectors = F.normalize(networks.vision.embed(pictures).float(), dim=1)
+            images = lay_on(average(z, e, networks.vision).float().clamp(-1, 1), None)
+            vectors = F.normalize(networks.vision.embed(images).float(), dim=1)
             said = e if networks.t5 is None else networks.clip_encoder.encode(captions).to(device)
             columns = [_cosine(vectors, said)[:, None]]
             if networks.second is not None:
-                seen = networks.second.vision.embed(pictures).float()
+                seen = networks.second.vision.embed(images).float()
                 columns.append(_cosine(seen, networks.second.encoder.encode(captions).to(device))[:, None])
             rows.append(torch.cat([*columns, vectors], dim=1).cpu())
         table = torch.stack([row for part in self.distributed.collect(rows) for row in part.unbind()]).double()
@@ -82,16 +82,16 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 class RunEvaluation:
-    """The metrics of `evaluation.metrics` by `galip.evaluation`, against real pictures; one result file each time.
+    """The metrics of `evaluation.metrics` by `galip.evaluation`, against real images; one result file each time.
 
     Args:
         config: the run.
         networks: its networks.
         distributed: the processes of the run.
-        folder: where results are written; `galip evaluate --compare folder/*.json --report` draws their curves.
+        folder: where results are written; `galip evaluate --compare folder/*.json --report` plots their curves.
 
     Raises:
-        InputError: the pictures are streamed, a metric is unknown, or the model has no CLIP for it.
+        InputError: the images are streamed, a metric is unknown, or the model has no CLIP for it.
         GalipError: a feature network's weights cannot be had.
     """
 
@@ -122,7 +122,7 @@ class RunEvaluation:
 
         def numbers() -> dict[str, float]:
             assert result is not None
-            # A dead generator may have a fine precision; that too few pictures make a number too large holds for all
+            # A dead generator may have a fine precision; that too few images make a number too large holds for all
             # of the run alike.
             dead = any(flag.level == "invalid" and not flag.about for flag in result.flags)
             return {} if dead else {name: number.value for name, number in result.metrics.items()}

@@ -28,7 +28,7 @@ class Plan:
         state_gib: weights, gradients, Adam's two moments, average, and frozen networks, estimated from the sizes.
         peak_gib: what the measured steps took at most, everything included.
         seconds_per_step: mean of the measured steps after the first, or after those that precede the recorded ones.
-        records: captioned pictures of the data; None if it is streamed.
+        records: captioned images of the data; None if it is streamed.
     """
 
     trained: dict[str, int]
@@ -51,10 +51,10 @@ class Plan:
         text = [
             "trained: " + ", ".join(f"{name} {count:,} parameters" for name, count in self.trained.items()),
             "frozen: " + ", ".join(f"{name} {count:,}" for name, count in self.frozen.items()),
-            f"{self.processes} process(es) on {self.device}; each step {self.batch} pictures, {held} a process, "
+            f"{self.processes} process(es) on {self.device}; each step {self.batch} images, {held} a process, "
             f"{self.micro_batch} at once",
             f"{self.steps:,} steps to {self.images:,} images"
-            + (f", {self.images / self.records:.1f} epochs of {self.records:,} pictures" if self.records else ""),
+            + (f", {self.images / self.records:.1f} epochs of {self.records:,} images" if self.records else ""),
             f"memory of a process: {self.state_gib:.2f} GiB of weights and optimisers, "
             f"at most {self.peak_gib:.2f} GiB seen",
             f"{self.seconds_per_step:.2f} s a step, {self.batch / self.seconds_per_step:.1f} images/s, "
