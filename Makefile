@@ -7,6 +7,7 @@ VENV := .venv
 LIGHT := .venv-light
 BIN := $(VENV)/bin
 DEMO := out/demo
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-light test-engines test-cluster web-demo dist lint format docs emoji-data emoji-model clean
@@ -23,11 +24,11 @@ demo: $(VENV)/.core ## Set up, generate a dozen images with the bundled model, p
 
 test: $(VENV)/.dev ## Set up, run the tests (on a CPU, a few minutes)
 	$(BIN)/python -m pytest -m "browser and not engines"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(VENV)/.dev ## The same with the slow tests
 	$(BIN)/python -m pytest -m "browser and not engines"
-	$(BIN)/python -m pytest -m "not engines and not browser"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not engines and not browser"
 
 test-light: $(LIGHT)/.light ## Tests of an installation without torch: generate, walk, grid, info, serve
 	$(LIGHT)/bin/python -m pytest tests/light

@@ -17,6 +17,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.pop("GALIP_DEBUG", None)
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of several processes has a core to itself
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Converted models must not come from, or go to, the cache of whoever runs the tests.
 os.environ["GALIP_CACHE"] = tempfile.mkdtemp(prefix="galip-tests-")
 atexit.register(shutil.rmtree, os.environ["GALIP_CACHE"], ignore_errors=True)
