@@ -28,7 +28,7 @@ test: $(VENV)/.dev ## Set up, run the tests (on a CPU, a few minutes)
 
 test-all: $(VENV)/.dev ## The same with the slow tests
 	$(BIN)/python -m pytest -m "browser and not engines"
-	$(BIN)/python -m pytest $(PARALLEL) -m "not engines and not browser"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not engines and not browser and not cluster"
 
 test-light: $(LIGHT)/.light ## Tests of an installation without torch: generate, walk, grid, info, serve
 	$(LIGHT)/bin/python -m pytest tests/light
@@ -37,7 +37,7 @@ test-engines: $(VENV)/.engines ## Tests of exported models, by OpenVINO and ONNX
 	$(BIN)/python -m pytest -m engines
 
 test-cluster: $(VENV)/.cluster ## Tests of the service on a local Ray, and of large jobs there
-	$(BIN)/python -m pytest -m "not engines" tests/serving/ray tests/bulk
+	$(BIN)/python -m pytest -m cluster
 
 web-demo: $(VENV)/.export ## Build the page that generates in the browser, into out/web-demo (needs npm)
 	$(BIN)/python examples/web/build.py

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -286,8 +285,7 @@ def test_killed_and_run_again_it_writes_the_same_bytes(model: Path, tmp_path: Pa
     assert len(kept & set(done.values())) >= 2, "finished shards are kept, not drawn again"
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.cluster
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes through /proc")
 def test_on_ray_a_lost_process_is_replaced_and_the_bytes_are_the_same(model: Path, tmp_path: Path) -> None:
     captions = put(tmp_path / "captions.txt", "".join(f"a picture of {number}\n" for number in range(40)))

@@ -35,6 +35,7 @@ def run_of(folder: Path, scratch: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_with_less_noise_and_its_stages(
     export: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

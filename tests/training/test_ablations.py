@@ -16,6 +16,7 @@ import tiny
 import torch
 from models import tiny as parts
 from training import toy
+from training.toy import open_run
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import galip
@@ -24,7 +25,6 @@ from galip.training.config import TrainConfig
 from galip.training.config_file import apply_override, load_config, parse_config
 from galip.training.export import export_model
 from galip.training.losses import Views
-from galip.training.run import open_run
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 from training import toy
+from training.toy import open_run
 
 import galip
 from galip.errors import InputError
 from galip.training import distances
 from galip.training.augment import lay_on
 from galip.training.config import TrainConfig
-from galip.training.run import open_run
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import pytest
 import torch
 from models import tiny as parts
 from PIL import Image
+from training.toy import open_run
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from galip.models.presets import PRESETS
 from galip.training.checkpoint import list_checkpoints, load_checkpoint
 from galip.training.config_file import load_config
-from galip.training.run import open_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PAPERS = ("cub", "coco", "cc3m", "cc12m")

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 from training import toy
+from training.toy import open_run
 
 from galip.errors import GalipError, InputError
 from galip.training.config import TrainConfig
 from galip.training.cuda_graph import WARMUP_STEPS, GraphedCall, check_capturable
 from galip.training.loop import Trainer
 from galip.training.plan import plan
-from galip.training.run import open_run
 from galip.training.step_base import StepStats
 from galip.training.tensors import Bundle
 

@@ -16,13 +16,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from training import toy
+from training.toy import open_run
 
 from galip.distributed import Distributed
 from galip.errors import InputError
 from galip.training.checkpoint import find_checkpoint, forget_beyond, list_checkpoints
 from galip.training.config_file import load_config
 from galip.training.evaluating import QuickScores
-from galip.training.run import open_run
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "galip"]
 ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from data.tars import write_shards
 from training import toy
+from training.toy import open_run
 
 from galip.errors import InputError
 from galip.evaluation import read_result
 from galip.training.checkpoint import find_checkpoint, images_of
 from galip.training.config import EvaluationConfig
 from galip.training.evaluating import better
-from galip.training.run import open_run
 
 
 def test_metrics_of_the_evaluation_choose_the_best_checkpoint(

@@ -10,6 +10,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from training import toy
+from training.toy import open_run
 from transformers import ConvNextConfig, ConvNextModel, Dinov2Config, Dinov2Model
 
 from galip.errors import GalipError, InputError
@@ -20,7 +21,6 @@ from galip.training.feature_config import FeatureNetworkConfig
 from galip.training.feature_networks import open_feature_network
 from galip.training.loop import Trainer
 from galip.training.ramps import Ramps, blurred, ramps_at
-from galip.training.run import open_run
 
 CONVOLUTIONS, TRANSFORMER = "test_efficientnet", "test_vit"
 

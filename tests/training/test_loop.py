@@ -16,6 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from training import toy
+from training.toy import open_run
 
 import galip
 from galip.data.folder import CaptionedFolder
@@ -30,7 +31,6 @@ from galip.training.guards import TrainingDiedError
 from galip.training.hooks import Hook
 from galip.training.loop import Trainer
 from galip.training.plan import plan
-from galip.training.run import open_run
 from galip.training.step_base import StepStats
 from galip.training.text_vectors import VectorTable
 

@@ -10,12 +10,12 @@ import torch
 from cli.running import run as command
 from conversion.released_layout import TINY_PRESET, content
 from training import toy
+from training.toy import open_run
 
 from galip.conversion.optimizers import in_their_order
 from galip.errors import GalipError
 from galip.models.presets import PRESETS
 from galip.training.config import TrainConfig
-from galip.training.run import open_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*CLIP-ViT is not that of the CLIP given")
 

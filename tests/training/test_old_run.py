@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from training import toy
+from training.toy import open_run
 
 from galip.training.checkpoint import list_checkpoints
 from galip.training.config_file import load_config
-from galip.training.run import open_run
 
 OLD = Path(__file__).parent / "version_0_1"
 

@@ -13,6 +13,7 @@ from cli.running import run as command
 from conversion.released_layout import TINY, TINY_PRESET, networks
 from evaluation import random_inception
 from models import tiny as parts
+from training.toy import open_run
 
 import galip
 from galip.conversion.optimizers import in_their_order
@@ -22,7 +23,6 @@ from galip.training.checkpoint import list_checkpoints, read_info
 from galip.training.config import TrainConfig
 from galip.training.config_file import load_config, named_configs
 from galip.training.export import export_checkpoint
-from galip.training.run import open_run
 
 NAMES = ("coco", "cub", "cc12m")
 EPOCHS = {"coco": (82_783, 3005, 5), "cub": (8_855, 1502, 20)}

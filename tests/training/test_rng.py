@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from training import toy
+from training.toy import open_run
 
 from galip.training.augment import random_shifts
 from galip.training.config import TrainConfig
 from galip.training.rng import RandomInputs, SampleRNG, sample_noise
-from galip.training.run import open_run
 
 SECTIONS = {"loss": {"paired": 1.0}, "augmentation": {"shift": 0.25, "colour": 0.5, "cutout": 0.25}}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from training import toy
+from training.toy import open_run
 
 from galip.errors import GalipError
-from galip.training.run import open_run
 from galip.training.run_folder import RunFolder
 from galip.utils.atomic import unfinished_name
 

@@ -12,6 +12,7 @@ import torch
 from models import tiny as parts
 from safetensors.torch import load_file
 from training import toy
+from training.toy import open_run
 
 import galip
 from galip.data.folder import CaptionedFolder
@@ -22,7 +23,6 @@ from galip.training.checkpoint import forget_beyond, list_checkpoints, read_info
 from galip.training.config import TrainConfig
 from galip.training.distances import pyramid_l1
 from galip.training.export import export_checkpoint
-from galip.training.run import open_run
 from galip.training.stages import grow, stages_of
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

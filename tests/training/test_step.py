@@ -10,6 +10,7 @@ import tiny
 import torch
 from models import tiny as parts
 from training import toy
+from training.toy import open_run
 
 import galip
 from galip.data.rng import Stream
@@ -19,7 +20,6 @@ from galip.training import distances
 from galip.training.batches import per_rank_batch_size
 from galip.training.loop import Trainer
 from galip.training.rng import sample_noise
-from galip.training.run import open_run
 from galip.training.text_vectors import TextVectors
 
 

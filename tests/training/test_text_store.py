@@ -9,10 +9,10 @@ import pytest
 import tiny
 import torch
 from training import toy
+from training.toy import open_run
 
 from galip.errors import GalipError
 from galip.training.inputs import TrainData
-from galip.training.run import open_run
 from galip.training.text_store import stored_table
 from galip.training.text_vectors import VectorTable
 

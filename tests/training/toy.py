@@ -12,12 +12,18 @@ from models import tiny as parts
 from PIL import Image
 
 from galip.data.loader import Loader
+from galip.training import run
 from galip.training.config import TrainConfig
 from galip.training.config_file import parse_config
 from galip.training.loop import Trainer
 from galip.training.text_vectors import CaptionVectors
 
 CAPTIONS = {"red heart": (220, 30, 30), "sleepy cat": (60, 60, 60), "rain": (40, 80, 220), "two birds": (240, 220, 60)}
+
+
+def open_run(*arguments: Any, graphs: bool = False, **named: Any) -> Trainer:
+    """A run whose model gets no graphs unless they are asked for: exporting takes longer than such a run."""
+    return run.open_run(*arguments, graphs=graphs, **named)
 
 
 def pictures(folder: Path, copies: int = 3, alpha: bool = False) -> Path:

@@ -72,10 +72,10 @@ def bulk(
     folder = one_out(out, old_out, "a folder for the shards")
     check_truncation(truncation)
     check_seed(seed)
-    if cluster is not None:
-        require("--cluster ray", "cluster")
     if cluster is not None and workers is not None:
         raise InputError("--workers is for this machine alone; with --cluster give --replicas")
+    if cluster is not None:
+        require("--cluster ray", "cluster")
     weights = weights_of(model)
     from galip.bulk.blocks import GenerationOptions
     from galip.bulk.job import BulkJob, run, run_on_ray

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from galip.serving.model_worker import ModelSpec
 from galip.serving.ray.cluster import Replicas, ServiceArguments, application, parse_replicas
 from galip.serving.ray.connection import Cluster, allocate
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes through /proc")
 
 BATCH, QUEUE = 4, 8
@@ -84,8 +82,7 @@ def test_arguments_of_a_configuration_file_are_checked(arguments: dict[str, Any]
         application(arguments)
 
 
-@needs_ray
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_configuration_file_holds_what_was_asked_for(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from galip.serving.ray.cluster import application\n"
@@ -120,8 +117,7 @@ def test_the_guides_configurations_name_what_there_is() -> None:
         assert parse_replicas(ServiceArguments.model_validate(described["args"]).replicas).maximum > 1
 
 
-@needs_ray
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_serve_takes_the_guides_configurations() -> None:
     from ray.serve.schema import ServeDeploySchema
 
@@ -152,7 +148,7 @@ def crowd() -> Iterator[ThreadPoolExecutor]:
 
 def on_ray(test: Any) -> Any:
     """Marks a test of the command."""
-    return needs_ray(needs_proc(pytest.mark.slow(test)))
+    return needs_proc(pytest.mark.cluster(test))
 
 
 def pixels(response: httpx.Response, number: int = 0) -> np.ndarray[Any, Any]:
