@@ -16,8 +16,9 @@ from models import tiny as parts
 
 import galip
 from galip.conversion import model_folder as command
+from galip.conversion.checkpoint_file import read_checkpoint
 from galip.conversion.openai_vit import to_openai
-from galip.conversion.released import from_released, read_checkpoint
+from galip.conversion.released import from_released
 from galip.model_repo.describe import describe
 from galip.model_repo.graphs import has_graphs
 from galip.models import PRESETS, FrozenCLIPVision, MateDiscriminator

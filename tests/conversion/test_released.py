@@ -15,18 +15,9 @@ from conversion.released_layout import TINY, TINY_PRESET, Layout, assert_same_bi
 from models import tiny
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from galip.conversion.checkpoint_file import CheckpointError, ReleasedCheckpoint, read_checkpoint, write_checkpoint
 from galip.conversion.openai_vit import from_openai, to_openai
-from galip.conversion.released import (
-    KEYS,
-    VIT,
-    CheckpointError,
-    ReleasedCheckpoint,
-    ReleasedModel,
-    from_released,
-    read_checkpoint,
-    to_released,
-    write_checkpoint,
-)
+from galip.conversion.released import KEYS, VIT, ReleasedModel, from_released, to_released
 
 VIT_DIFFERS = "ignore:.*CLIP-ViT is not that of the CLIP given"
 

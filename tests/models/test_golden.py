@@ -18,7 +18,8 @@ from conversion import released_layout as layout
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from galip.conversion.released import KEYS, ReleasedCheckpoint, ReleasedModel, from_released
+from galip.conversion.checkpoint_file import ReleasedCheckpoint
+from galip.conversion.released import KEYS, ReleasedModel, from_released
 from galip.models import PRESETS, FrozenCLIPVision
 from galip.training import losses
 from galip.training.config import LossConfig

@@ -17,16 +17,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from galip import __version__
 from galip.conversion import optimizers
-from galip.conversion.released import (
-    RELEASED,
-    CheckpointError,
-    ReleasedCheckpoint,
-    ReleasedModel,
-    from_released,
-    read_checkpoint,
-    to_released,
-    write_checkpoint,
-)
+from galip.conversion.checkpoint_file import CheckpointError, ReleasedCheckpoint, read_checkpoint, write_checkpoint
+from galip.conversion.released import RELEASED, ReleasedModel, from_released, to_released
 from galip.errors import GalipError, InputError
 from galip.model_repo.fingerprint import sha256
 from galip.model_repo.index import check_model_folder, read_index

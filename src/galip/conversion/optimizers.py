@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from galip.conversion.released import KEYS, CheckpointError, ReleasedCheckpoint
+from galip.conversion.checkpoint_file import CheckpointError, ReleasedCheckpoint
+from galip.conversion.released import KEYS
 from galip.errors import GalipError
 from galip.model_repo.format import OPTIMIZERS
 
