@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import HERE, WORK, Pictures, Teacher, to_float
+from emoji_common import HERE, WORK, Pictures, Teacher, to_float
 from measure import Data, halves, joined, part_of
 from safetensors.torch import save_file
 from train_judge import Judge, load_judge

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from clip_text import STYLES
-from common import WORK, retrieval
+from emoji_common import WORK, retrieval
 from images import load_images
 from protocol128 import RealImages, synonym_subjects
 from train_clip import read, see

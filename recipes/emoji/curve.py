@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from common import HERE, WORK, Teacher, before
+from emoji_common import HERE, WORK, Teacher, before
 from evaluate import colour_figures
 from measure import Data, Drawer, examine, frechet_figures, joined, part_of, retrieval_figures
 from pictures import CURVE_PLOT, save_sheet

@@ -33,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import WORK, Pictures, Teacher
+from emoji_common import WORK, Pictures, Teacher
 from measure import (
     Data,
     Drawer,

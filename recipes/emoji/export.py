@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import HERE, WORK, before
+from emoji_common import HERE, WORK, before
 from pictures import CURVE_PLOT, FAILURES
 
 from galip.models.discriminator import MateDiscriminator

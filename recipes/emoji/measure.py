@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import STYLES, Pictures, Teacher, load_pictures, to_float
+from emoji_common import STYLES, Pictures, Teacher, load_pictures, to_float
 from metrics import LinearProbe, figure
 from synonyms import check_synonyms, read_synonyms, synonym_pictures
 from train_judge import Judge

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from common import before
+from emoji_common import before
 from PIL import Image, ImageDraw, ImageFont
 
 import galip

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import WORK
+from emoji_common import WORK
 from eyes import Eye, Lite2, Looks, Own
 from images import load_images, on_colour
 from safetensors.torch import load_file, save_file

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import HERE, WORK
+from emoji_common import HERE, WORK
 from export import ASSET, FIGURES, PICTURES
 from tables import RESULT
 

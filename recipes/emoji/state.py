@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import HERE, WORK
+from emoji_common import HERE, WORK
 from export import ASSET
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from common import HERE, STYLES, Pictures
+from emoji_common import HERE, STYLES, Pictures
 
 FILE = HERE / "synonyms.tsv"
 

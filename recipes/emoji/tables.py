@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from common import HERE
+from emoji_common import HERE
 
 from galip.evaluation import Result, read_result
 from galip.evaluation.report.comparison import Row, rows_of, shown_with_interval

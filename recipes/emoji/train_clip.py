@@ -37,7 +37,7 @@ from clip_losses import (
     seed_patches,
 )
 from clip_text import NO_STYLE, Speaker, Text, seed_token_embeddings, text_vectors, token_ids, train_tokenizer
-from common import WORK, Teacher, retrieval
+from emoji_common import WORK, Teacher, retrieval
 from images import EmojiImages, colours, jittered, load_images, on_colour
 from interruptible import Interruptible
 from muon import Muon

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import WORK
+from emoji_common import WORK
 from eyes import EyeNet
 from images import EmojiImages, colours, load_images, on_colour
 from interruptible import Interruptible

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import WORK, Pictures, Teacher, index_captions, load_pictures, retrieval, shift_and_scale, to_float
+from emoji_common import WORK, Pictures, Teacher, index_captions, load_pictures, retrieval, shift_and_scale, to_float
 from safetensors.torch import load_file, save_file
 from torch import nn
 

@@ -27,14 +27,20 @@ def recipe() -> dict[str, ModuleType]:
     """The recipe's scripts as modules; they import each other by name."""
     sys.path.insert(0, str(RECIPE))
     try:
-        import common
+        import emoji_common
         import evaluate
         import images
         import prepare
         import train_judge
     finally:
         sys.path.remove(str(RECIPE))
-    return {"common": common, "evaluate": evaluate, "images": images, "prepare": prepare, "train_judge": train_judge}
+    return {
+        "emoji_common": emoji_common,
+        "evaluate": evaluate,
+        "images": images,
+        "prepare": prepare,
+        "train_judge": train_judge,
+    }
 
 
 def archive(path: Path, files: dict[str, bytes]) -> None:
@@ -185,7 +191,7 @@ def test_pictures_are_loaded_from_shards_and_from_a_plain_folder(
 ) -> None:
     recipe["prepare"].prepare(tmp_path / "data", packages)
     found = records_of(tmp_path / "data" / "train")
-    data = recipe["common"].load_pictures(tmp_path / "data" / "train")
+    data = recipe["emoji_common"].load_pictures(tmp_path / "data" / "train")
     assert data.images.shape == (len(found), 3, 128, 128) and data.images.dtype == torch.uint8
     assert data.rows == [record.fields for record in found]
     plain = tmp_path / "plain"
@@ -193,10 +199,10 @@ def test_pictures_are_loaded_from_shards_and_from_a_plain_folder(
         put(plain / f"{record.key}.png", record.content)
     lines = [json.dumps({"file_name": f"{record.key}.png", **record.fields}) for record in found]
     put(plain / "metadata.jsonl", "\n".join(lines))
-    again = recipe["common"].load_pictures(plain)
+    again = recipe["emoji_common"].load_pictures(plain)
     assert torch.equal(again.images, data.images) and again.captions == data.captions
     with pytest.raises(FileNotFoundError, match="run recipes/emoji/prepare.py first"):
-        recipe["common"].load_pictures(tmp_path)
+        recipe["emoji_common"].load_pictures(tmp_path)
 
 
 def test_captions() -> None:
@@ -209,7 +215,7 @@ def test_captions() -> None:
 
 
 def test_retrieval(recipe: dict[str, ModuleType]) -> None:
-    retrieval = recipe["common"].retrieval
+    retrieval = recipe["emoji_common"].retrieval
     vectors = torch.randn(200, 32, generator=torch.Generator().manual_seed(0))
     assert retrieval(3 * vectors, vectors, 100) == 1
     assert retrieval(vectors.roll(1, 0), vectors, 200) < 0.05
@@ -236,7 +242,7 @@ def test_the_hues_of_real_pictures_are_told_too(recipe: dict[str, ModuleType]) -
     for picture, colour in zip(images, ((220, 20, 20), (255, 200, 60), (20, 160, 40)), strict=True):
         picture[:, 10:50, 10:50] = torch.tensor(colour, dtype=torch.uint8)[:, None, None]
     rows: list[dict[str, object]] = [{"label": "red heart"}, {"label": "yellow heart"}, {"label": "tractor"}]
-    found = recipe["evaluate"].real_colour_figures(recipe["common"].Pictures(images, rows))
+    found = recipe["evaluate"].real_colour_figures(recipe["emoji_common"].Pictures(images, rows))
     assert found == {"pictures": 2, "obeyed": 0.5}
 
 

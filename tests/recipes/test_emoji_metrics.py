@@ -21,7 +21,7 @@ from PIL import Image
 from galip.evaluation.intervals import bootstrap_mean
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "emoji"
-MODULES = ("common", "curve", "evaluate", "export", "measure", "metrics", "pictures", "synonyms", "train_judge")
+MODULES = ("emoji_common", "curve", "evaluate", "export", "measure", "metrics", "pictures", "synonyms", "train_judge")
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_the_chance_is_what_the_recipes_own_drawing_of_captions_gives(recipe: SimpleNamespace) -> None:
     texts = noise(400, 16)
     images = texts + noise(400, 16, seed=1)
-    data = recipe.common.Pictures(torch.zeros(400, 1), [{"captions": [f"caption {n}"]} for n in range(400)])
+    data = recipe.emoji_common.Pictures(torch.zeros(400, 1), [{"captions": [f"caption {n}"]} for n in range(400)])
     exact = recipe.measure.chances(images, texts, data, 100).mean()
     assert 0.2 < exact < 0.95
-    assert recipe.common.retrieval(images, texts, 100, trials=200) == pytest.approx(exact, abs=0.01)
+    assert recipe.emoji_common.retrieval(images, texts, 100, trials=200) == pytest.approx(exact, abs=0.01)
 
 
 def test_figures_are_written_as_they_are(recipe: SimpleNamespace) -> None:
@@ -118,8 +118,8 @@ def test_a_line_without_a_label_is_named(recipe: SimpleNamespace, tmp_path: Path
 def test_synonyms_take_turns_in_style(recipe: SimpleNamespace) -> None:
     rows = rows_of("cat", "dog", "owl", "fox")
     images = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 64, 64)
-    whole = recipe.common.Pictures(images[:11], rows[:11])  # no flat fox
-    other = recipe.common.Pictures(images[11:], [rows[11] | {"style": "3d"}])
+    whole = recipe.emoji_common.Pictures(images[:11], rows[:11])  # no flat fox
+    other = recipe.emoji_common.Pictures(images[11:], [rows[11] | {"style": "3d"}])
     pairs = [("puss", "cat"), ("hound", "dog"), ("hooter", "owl"), ("vixen", "fox")]
     chosen = recipe.synonyms.synonym_pictures(pairs, [whole, other])
     assert chosen.canonical == [
@@ -129,7 +129,7 @@ def test_synonyms_take_turns_in_style(recipe: SimpleNamespace) -> None:
         "3d emoji of vixen",
     ]
     assert chosen.images[:, 0, 0, 0].tolist() == [0, 4, 8, 9]
-    google = recipe.common.Pictures(images[10:11], [rows[10]])
+    google = recipe.emoji_common.Pictures(images[10:11], [rows[10]])
     assert recipe.synonyms.synonym_pictures([("vixen", "fox")], [google]).canonical == ["google emoji of vixen"]
 
 
@@ -191,7 +191,7 @@ def world(recipe: SimpleNamespace) -> SimpleNamespace:
     order = torch.randperm(180, generator=torch.Generator().manual_seed(0)).tolist()
 
     def part(numbers: list[int]) -> object:
-        return recipe.common.Pictures(images[numbers], [rows[i] for i in numbers])
+        return recipe.emoji_common.Pictures(images[numbers], [rows[i] for i in numbers])
 
     torch.manual_seed(0)
     judge = recipe.train_judge.Judge(width=8, dim=16).eval().requires_grad_(False)
@@ -284,7 +284,7 @@ def test_the_curve_measures_only_what_is_new(recipe: SimpleNamespace, tmp_path: 
     start = {"model": "state", "training": {"images": 104_064, "hours": 2.0, "clip": {"step": 1}}}
     (tmp_path / "run" / "start.json").write_text(json.dumps(start))
     assert recipe.curve.images_seen(checkpoint) == 104_364
-    assert recipe.common.before(tmp_path / "run")["hours"] == 2.0 and recipe.common.before(tmp_path) == {}
+    assert recipe.emoji_common.before(tmp_path / "run")["hours"] == 2.0 and recipe.emoji_common.before(tmp_path) == {}
 
 
 def test_the_plot_shows_every_line(recipe: SimpleNamespace) -> None:
