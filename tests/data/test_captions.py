@@ -41,6 +41,7 @@ def test_cleaning_drops_what_is_no_caption() -> None:
         ("a\u2028b\x85c\x0bd".encode(), "txt", ["a\u2028b\x85c\x0bd"]),
         (b'\xef\xbb\xbf{"prompt": "one"}', "json", ["one"]),
         (b'{"caption": "a red\\nballoon,\\r\\n over the sea"}', "json", ["a red balloon, over the sea"]),
+        (b'{"caption": "binary\\u001f\\n"}', "json", ["binary\x1f "]),
         (b'{"caption": NaN}', "json", []),
         (b'{"text": 7}', "json", ["7"]),
     ],

@@ -26,7 +26,7 @@ from galip.data.shards import INDEX, scan_tar
 from galip.data.tables import read_table
 from galip.errors import GalipError
 
-FEW, MANY = 40, 1000
+FEW, MANY = 40, 500
 
 
 def fuzzed(**drawn: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

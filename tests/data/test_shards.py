@@ -147,7 +147,7 @@ def test_a_cut_or_damaged_tar_is_named_wherever_it_is_cut(tmp_path: Path) -> Non
         headers = [member.offset for member in archive] + [archive.offset]
     for end in [*headers, *(header + 100 for header in headers[:-1]), *(header + 520 for header in headers[:-1])]:
         tar.write_bytes(content[:end])
-        with pytest.raises(GalipError, match="shard-00000.tar: (no whole|truncated)"):
+        with pytest.raises(GalipError, match="shard-00000.tar: (not a whole|truncated)"):
             scan_tar(tar)
     tar.write_bytes(content[: headers[2]] + b"\xff" + content[headers[2] + 1 :])
     with pytest.raises(GalipError, match="damaged after 1 records"):
@@ -283,7 +283,7 @@ def test_a_shard_that_breaks_during_the_run(tmp_path: Path) -> None:
         ("nothing-*.tar", "no file matches"),
         ("nothing-{0..3}.tar", "no file matches"),
         ("words.tar", "no captioned image in its tars .caption file without an image: 1 .words.tar: a.*; a record is"),
-        ("no-tar.tar", "no captioned image in its tars .*no-tar.tar: no whole, uncompressed tar"),
+        ("no-tar.tar", "no captioned image in its tars .*no-tar.tar: not a whole, uncompressed tar"),
         ("prepared", "its shards are in train, validation; name one, e.g. .*prepared.train"),
         ("newer", "of the format 'galip-shards-9'"),
         ("odd", "not an index of shards"),

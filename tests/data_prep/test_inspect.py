@@ -113,7 +113,7 @@ def test_foreign_tars(tmp_path: Path) -> None:
     assert facts.images == 1
     assert facts.broken[0] == "00000.tar: 2: no caption file" and "3: not a readable image" in facts.broken[1]
     put(tmp_path / "00001.tar", tar.read_bytes()[:3000])
-    assert "no whole" in inspect(tmp_path)[tmp_path.name].damaged["00001.tar"]
+    assert "not a whole" in inspect(tmp_path)[tmp_path.name].damaged["00001.tar"]
 
 
 def test_the_contact_sheet(root: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ TEXT_SUFFIXES = ("txt", "json")
 MAX_WEIGHT = 1e12
 
 _LINE_END = re.compile(r"\r\n|\r|\n")  # and nothing else that Unicode takes for one
-_FOLDED = re.compile(r"\s*[\r\n]+\s*")
+_FOLDED = re.compile(r"[ \t]*[\r\n]+[ \t]*")  # and no other white space: some of it tells binary content from text
 
 
 class NotUTF8Error(InputError):

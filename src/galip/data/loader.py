@@ -156,15 +156,16 @@ class Loader:
             )
 
 
-def check_shards(broken: dict[str, str], most: int) -> None:
-    """Stop where more shards than `most` are broken.
+def check_shards(broken: dict[str, str], max_broken: int) -> None:
+    """Stop where more shards than `max_broken` are broken.
 
     Raises:
         GalipError: they are; the message names some.
     """
-    if len(broken) > most:
+    if len(broken) > max_broken:
         raise GalipError(
-            f"{len(broken)} shards are broken, more than data.max_broken_shards={most} allows; {_examples(broken)}"
+            f"{len(broken)} shards are broken, more than data.max_broken_shards={max_broken} allows; "
+            f"{_examples(broken)}"
         )
 
 

@@ -297,7 +297,7 @@ def _table(places: list[Place]) -> NDArray[Any]:
     Suffixes are numbers into IMAGE_TYPES and TEXT_SUFFIXES.
 
     Raises:
-        ValueError, TypeError, AttributeError: a place is none of a record.
+        ValueError, TypeError, AttributeError: a place is not one of a record.
     """
     for place in places:
         sizes = (place.image_offset, place.image_size, place.text_offset, place.text_size)

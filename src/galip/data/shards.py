@@ -145,7 +145,7 @@ def scan_tar(path: Path, skipped: list[Skipped] | None = None) -> list[Place]:
         skipped: gets what else has to do with images or captions, such as an image without a text.
 
     Raises:
-        GalipError: the file cannot be read, is no uncompressed tar, is damaged or ends before its end.
+        GalipError: the file cannot be read, is not an uncompressed tar, is damaged or ends before its end.
     """
     places: list[Place] = []
     try:
@@ -162,7 +162,7 @@ def scan_tar(path: Path, skipped: list[Skipped] | None = None) -> list[Place]:
     except OSError as error:
         raise GalipError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # damaged headers make tarfile fail in many ways
-        raise GalipError(f"{path}: no whole, uncompressed tar ({error}); fetch or make it again") from error
+        raise GalipError(f"{path}: not a whole, uncompressed tar ({error}); fetch or make it again") from error
     if not whole:
         raise GalipError(f"{path}: truncated or damaged after {len(places)} records; fetch or make it again")
     return places

@@ -106,7 +106,7 @@ def read_table(path: Path) -> dict[str, str]:
         if line.strip():
             key, _, value = line.strip().partition(" ")
             if not value.strip():
-                raise GalipError(f"{path}, line {number}: {line!r} is no number and a value; fetch the file again")
+                raise GalipError(f"{path}, line {number}: {line!r} is not a number and a value; fetch the file again")
             rows[key] = value.strip()
     return rows
 

@@ -12,7 +12,7 @@ from galip.data_prep.texts import caption_lines
 from galip.errors import GalipError
 
 BIRDS = "CUB_200_2011"
-_PICTURES = ("images/train2014/jpg", "images/val2014/jpg", "images/train2014", "images/val2014", "images")
+_IMAGE_FOLDERS = ("images/train2014/jpg", "images/val2014/jpg", "images/train2014", "images/val2014", "images")
 
 
 def dfgan(root: Path, writing: WritingOptions) -> Listing:
@@ -81,6 +81,6 @@ def _image(root: Path, name: str, text: Path, split: str) -> Item | Skipped:
     lines = caption_lines(text, name)
     if isinstance(lines, Skipped):
         return lines
-    places = [root / folder / f"{name}.jpg" for folder in _PICTURES]
+    places = [root / folder / f"{name}.jpg" for folder in _IMAGE_FOLDERS]
     path = next((place for place in places if place.is_file()), places[0])
     return Item(key_of(name), lines, split, path, name, extra={"file": path.name})
