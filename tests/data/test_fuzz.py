@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ from galip.data.shards import INDEX, scan_tar
 from galip.data.tables import read_table
 from galip.errors import GalipError
 
-FEW, MANY = 40, 500
+FEW, MANY = 40, 1000
 
 
 def fuzzed(**drawn: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -100,8 +101,8 @@ def damaged(content: bytes, damage: list[tuple[float, str, bytes]]) -> bytes:
 
 
 def expected(captions: list[str]) -> tuple[str, ...]:
-    """What training sees of captions as they were written."""
-    return clean_captions(captions)
+    """What training sees of captions as they were written: line breaks in one are spaces."""
+    return clean_captions(re.sub("[ \t]*[\r\n]+[ \t]*", " ", caption) for caption in captions)
 
 
 @fuzzed(
@@ -233,7 +234,7 @@ def test_damaged_images_are_broken_records(
     file = io.BytesIO()
     try:
         Image.effect_noise((16, 12), 90).convert(mode).save(file, kind)
-    except OSError:  # this format has no such pixels
+    except (OSError, ValueError):  # this format has no such pixels
         return
     with named("the name: not a readable image ("):
         shown = decode_image(io.BytesIO(damaged(file.getvalue(), damage)), "the name", needed, channels)

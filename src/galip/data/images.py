@@ -116,7 +116,7 @@ def _opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
     """An image of a format whose reader runs no other program (as Pillow's for PostScript does)."""
     Image.init()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit
+        warnings.filterwarnings("ignore", module=r"PIL\b")  # of metadata, and of sizes that MAX_PIXELS bounds
         with Image.open(file, formats=[kind for kind in _FORMATS if kind in Image.OPEN]) as opened:
             yield opened
 

@@ -29,6 +29,7 @@ from galip.errors import GalipError, InputError
 _Value = TypeVar("_Value", str, int)
 
 _OPEN_FILES = 64
+_MAX_COUNT = 1 << 48  # records or bytes of a shard
 _BROKEN = "fetch or make it again, or remove it and index the folder anew"
 
 
@@ -286,7 +287,7 @@ def _listed(folder: Path) -> dict[Path, _Shard]:
 
 def _field(row: Any, name: str, kind: type[_Value]) -> _Value:
     value = row[name]
-    if type(value) is not kind or (isinstance(value, int) and value < 0):
+    if type(value) is not kind or (isinstance(value, int) and not 0 <= value < _MAX_COUNT):
         raise ValueError(f"{name} is {value!r}")
     return value
 
