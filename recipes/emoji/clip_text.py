@@ -6,21 +6,17 @@ so that one of its vectors serves every style and template; a style is a number,
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from emoji_common import Teacher
-from tokenizers import Tokenizer, models, trainers
-from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPModel, CLIPTokenizer
 
 from galip.data_prep.emoji import STYLES as ART
 from galip.data_prep.emoji import plain_label
 
-BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 CONTEXT = 32
 HINTS = 3
 """Tags of an emoji that captions may use in its label's place."""
@@ -121,27 +117,6 @@ class Speaker:
         if rng and style != NO_STYLE and rng.random() < 0.15:
             word = rng.choice(ART[style].others or (word,))
         return Text(template.format(style=word, subject=self.subjects[subject]), subject, style)
-
-
-def train_tokenizer(texts: list[str], size: int) -> CLIPTokenizer:
-    """A byte-pair vocabulary in CLIP's own format, learned on `texts`."""
-    reference = CLIPTokenizer()
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.normalizer = reference.backend_tokenizer.normalizer
-    learner.pre_tokenizer = reference.backend_tokenizer.pre_tokenizer
-    alphabet = sorted(ByteLevel.alphabet())  # the 256 symbols that byte-level pairs are made of
-    trainer = trainers.BpeTrainer(
-        vocab_size=size - 2, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
-    )
-    learner.train_from_iterator(texts, trainer)
-    state = json.loads(learner.to_str())["model"]
-    vocab = dict(sorted(state["vocab"].items(), key=lambda item: item[1]))
-    for symbol in alphabet:  # every byte can end a word too, so nothing is ever unknown
-        vocab.setdefault(symbol + "</w>", len(vocab))
-    for special in (BOS, EOS):
-        vocab[special] = len(vocab)
-    merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in state["merges"]]
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=CONTEXT)
 
 
 def seed_token_embeddings(model: CLIPModel, tokenizer: CLIPTokenizer, teacher: Teacher) -> None:

@@ -19,9 +19,10 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from galip.evaluation.extractors.timm import TimmExtractor
+from galip.models import eye
 
 LITE2 = "tf_efficientnet_lite2"
 SIDE = 128
@@ -69,36 +70,8 @@ def joined(middle: Tensor, deep: Tensor) -> Tensor:
     return torch.cat([F.normalize(maps.flatten(1), dim=1) for maps in (middle, deep)], dim=1)
 
 
-class EyeNet(nn.Module):
-    """A small residual network on 64 px images in [-1, 1]: vectors of classes' directions.
-
-    Args:
-        classes: how many.
-        width: channels of the first stage; they grow to four times as many.
-    """
-
-    def __init__(self, classes: int, width: int = 32) -> None:
-        super().__init__()
-        self.config = {"classes": classes, "width": width}
-        widths = (width, 2 * width, 3 * width, 4 * width)
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 4, stride=2, padding=1), nn.GroupNorm(8, width))  # 32 px
-        self.stages = nn.ModuleList()
-        before = width
-        for number, channels in enumerate(widths):
-            down = [nn.Conv2d(before, channels, 2, stride=2)] if number else []  # 16, 8, 4 px
-            self.stages.append(nn.Sequential(*down, Residual(channels), *([Residual(channels)] if number else [])))
-            before = channels
-        self.classes = nn.Linear(before * 16, 192)
-        self.directions = nn.Parameter(torch.randn(classes, 192) * 0.05)
-
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Maps after each stage."""
-        hidden = self.stem(images.contiguous(memory_format=torch.channels_last))
-        found = []
-        for stage in self.stages:
-            hidden = stage(hidden)
-            found.append(hidden)
-        return found
+class EyeNet(eye.EyeNet):
+    """The small residual network of `galip.models.eye`, which loses a fifth of its last map while it learns."""
 
     def vectors(self, last: Tensor) -> Tensor:
         """Vectors [B, 192]."""
@@ -107,26 +80,7 @@ class EyeNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Cosines with every class's direction, times 20: [B, classes]."""
-        vectors = F.normalize(self.vectors(self.maps(images)[-1]), dim=1)
-        return 20 * vectors @ F.normalize(self.directions, dim=1).T
-
-
-class Residual(nn.Module):
-    """A depthwise 5 x 5 convolution and two pointwise ones beside a shortcut."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            nn.Conv2d(channels, channels, 5, padding=2, groups=channels),
-            nn.GroupNorm(1, channels),
-            nn.Conv2d(channels, 3 * channels, 1),
-            nn.GELU(),
-            nn.Conv2d(3 * channels, channels, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = x + self.net(x)
-        return result
+        return self.logits(self.vectors(self.maps(images)[-1]))
 
 
 class Own:

@@ -7,23 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-_QUINTIC = (3.4445, -4.7750, 2.0315)
-
-
-def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Matrices [N, A, B] with singular values near 1, by Newton-Schulz iterations.
-
-    In bf16 where the processor multiplies it natively; on others that is many times slower than fp32.
-    """
-    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    native = wide.is_cuda or torch.backends.cpu.get_cpu_capability() == "AVX512_BF16"
-    x = wide.to(torch.bfloat16 if native else torch.float32)
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    a, b, c = _QUINTIC
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x if wide is matrices else x.mT).to(matrices.dtype)
+from galip.training.muon import orthogonalised
 
 
 class Muon(torch.optim.Optimizer):

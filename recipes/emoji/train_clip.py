@@ -36,13 +36,15 @@ from clip_losses import (
     crowd_loss,
     seed_patches,
 )
-from clip_text import NO_STYLE, Speaker, Text, seed_token_embeddings, text_vectors, token_ids, train_tokenizer
+from clip_text import CONTEXT, NO_STYLE, Speaker, Text, seed_token_embeddings, text_vectors, token_ids
 from emoji_common import WORK, Teacher, retrieval
 from images import EmojiImages, colours, jittered, load_images, on_colour
 from interruptible import Interruptible
 from muon import Muon
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from galip.training.clip_training.tokenizer import train_tokenizer
 
 EMBEDDING, IMAGE_SIZE, PATCH = 256, 128, 16
 CROWD = 1024
@@ -114,7 +116,7 @@ class Training(nn.Module):
         rng = random.Random(options.seed)
         said = [self.speaker.any(number, rng).words for number in range(len(train.rows))]
         # Words weigh more than captions in the vocabulary, so that most of them stay whole.
-        self.tokenizer = train_tokenizer(said + 4 * words + 2 * self.speaker.subjects, options.vocabulary)
+        self.tokenizer = train_tokenizer(said + 4 * words + 2 * self.speaker.subjects, options.vocabulary, CONTEXT)
         self.clip = build_clip(self.tokenizer, options.seed)
         seed_token_embeddings(self.clip, self.tokenizer, teacher)
         self.taught = teacher.encode_once(self.speaker.subjects)  # [subjects, 384]

@@ -16,6 +16,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from galip.training.clip_training.tokenizer import train_tokenizer
+from galip.training.muon import orthogonalised
+
 RECIPE = Path(__file__).parents[2] / "recipes" / "emoji"
 MODULES = ("clip_losses", "clip_text", "interruptible", "muon")
 
@@ -63,7 +66,7 @@ def test_what_is_said_of_an_image(recipe: SimpleNamespace) -> None:
 
 
 def test_a_tokenizer_knows_every_byte_and_ends_its_texts(recipe: SimpleNamespace) -> None:
-    tokenizer = recipe.clip_text.train_tokenizer(["noto emoji of cat", "3d emoji of dog"] * 5, 600)
+    tokenizer = train_tokenizer(["noto emoji of cat", "3d emoji of dog"] * 5, 600, recipe.clip_text.CONTEXT)
     ids = recipe.clip_text.token_ids(tokenizer, ["noto emoji of cat", "é 漢"])
     assert ids.shape[0] == 2 and (ids[:, 0] == tokenizer.bos_token_id).all()
     assert (ids[:, -1] == tokenizer.eos_token_id).all()
@@ -137,10 +140,10 @@ def test_pixels_and_thumbnails_can_be_read_from_what_holds_them(recipe: SimpleNa
 
 
 def test_muon_steps_along_orthogonal_matrices(recipe: SimpleNamespace) -> None:
-    made = recipe.muon.orthogonalised(noise(3, 24, 80))
+    made = orthogonalised(noise(3, 24, 80))
     values = torch.linalg.svdvals(made)
     assert values.min() > 0.6 and values.max() < 1.25
-    assert torch.allclose(recipe.muon.orthogonalised(noise(3, 24, 80).mT).mT, made, atol=1e-4)
+    assert torch.allclose(orthogonalised(noise(3, 24, 80).mT).mT, made, atol=1e-4)
     kernel = torch.nn.Parameter(noise(8, 4, 3, 3))
     before = kernel.detach().clone()
     kernel.grad = noise(8, 4, 3, 3, seed=1) * 1e-6  # its length does not count

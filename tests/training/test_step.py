@@ -200,3 +200,17 @@ def test_a_t5_conditions_while_clip_compares(toy_data: Path, toy_clip: Path, toy
     resumed = open_run(toy.change(config, schedule={"images": 12}), tmp_path / "run", resume="latest")
     assert resumed.state.networks.t5 is not None and resumed.state.networks.t5.scale == trainer.state.networks.t5.scale  # type: ignore[union-attr]
     resumed.fit()
+
+
+@pytest.mark.parametrize(("kept", "scale"), [("released", 16384.0), ("dynamic", 32.0)])
+def test_a_loss_scale_that_has_fallen_is_reset_where_that_is_asked_for(
+    toy_data: Path, toy_clip: Path, tmp_path: Path, kept: str, scale: float
+) -> None:
+    performance = {"precision": "fp16", "loss_scale": kept}
+    trainer = open_run(
+        toy.config(toy_data, toy_clip, performance=performance, schedule={"images": 4}), tmp_path / "run"
+    )
+    for scaler in trainer.state.step.scalers.values():
+        scaler.load_state_dict(scaler.state_dict() | {"scale": 32.0})
+    trainer.fit()
+    assert {scaler.get_scale() for scaler in trainer.state.step.scalers.values()} == {scale}

@@ -145,7 +145,7 @@ class Assessed(ModelMixin, ConfigMixin):
         if e.ndim != 2 or e.shape[1] != self.cond_dim or e.shape[0] != features.shape[0]:
             raise ValueError(
                 f"e has shape {tuple(e.shape)} beside features {tuple(features.shape)}; "
-                f"give one sentence vector of {self.cond_dim} for each picture"
+                f"give one sentence vector of {self.cond_dim} for each image"
             )
         out: Tensor = self.quality_assessor(features, e.to(features.dtype))
         return out

@@ -29,17 +29,23 @@ class EyeNet(nn.Module):
         self.classes = nn.Linear(before * 16, _VECTOR)
         self.directions = nn.Parameter(torch.randn(classes, _VECTOR) * 0.05)
 
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Maps [B, C, h, w] after each stage, of images [B, 3, 64, 64] in [-1, 1]."""
+        hidden, found = self.stem(images.contiguous(memory_format=torch.channels_last)), []
+        for stage in self.stages:
+            hidden = stage(hidden)
+            found.append(hidden)
+        return found
+
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [B, 192] by which classes are told apart, and pooled features for distances between sets [B, D].
 
         Args:
             images: [B, 3, 64, 64] in [-1, 1].
         """
-        hidden = self.stem(images.contiguous(memory_format=torch.channels_last))
-        for stage in self.stages[:-1]:
-            hidden = stage(hidden)
-        vectors: Tensor = self.classes(self.stages[-1](hidden).flatten(1))
-        return vectors, torch.cat([vectors, hidden.mean((2, 3))], dim=1)
+        *_, middle, last = self.maps(images)
+        vectors: Tensor = self.classes(last.flatten(1))
+        return vectors, torch.cat([vectors, middle.mean((2, 3))], dim=1)
 
     def logits(self, vectors: Tensor) -> Tensor:
         """Cosines of vectors [B, 192] with every class's direction, times 20: [B, classes]."""

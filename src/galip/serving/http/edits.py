@@ -17,7 +17,7 @@ from galip.serving.http.errors import RequestError
 from galip.serving.http.images import IMAGES, link_maker
 from galip.serving.http.schemas import EditForm, ImageOptions, VariationForm
 from galip.serving.http.service import Service
-from galip.serving.pool import EditRequest, ImageRequest, WeightedPrompt
+from galip.serving.pool import EditRequest
 
 Form = TypeVar("Form", bound=ImageOptions)
 
@@ -67,20 +67,8 @@ async def _answer(
     headers = service.ignored_header(asked)
     service.check_model(asked.model)
     service.check_count(asked.n)
-    size, transparent = service.size(asked.size), service.transparent(asked.background, asked.output_format)
     seeds = service.seeds(asked.seed, asked.n)
-    wanted = tuple(
-        ImageRequest(
-            (WeightedPrompt(prompt, seed),),
-            asked.truncation,
-            size,
-            asked.fit,
-            asked.output_format,
-            asked.output_compression,
-            transparent,
-        )
-        for seed in seeds
-    )
+    wanted = tuple(service.requests(asked, prompt, seeds))
     images = await service.edit(EditRequest(image, wanted, amounts, strength))
     return image_answer(images, seeds, asked, "image_edit.completed", link_maker(service, request), headers)
 

@@ -12,7 +12,7 @@ from galip.serving.http.answers import image_answer
 from galip.serving.http.errors import RequestError
 from galip.serving.http.schemas import GenerationRequest, ImagesResponse, ModelCard, ModelList
 from galip.serving.http.service import MEDIA_TYPES, Service
-from galip.serving.pool import EncodedImage, ImageRequest, WeightedPrompt
+from galip.serving.pool import EncodedImage
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -32,24 +32,10 @@ def add_image_routes(app: FastAPI, service: Service) -> None:
         """Images of a prompt; OpenAI's request and answer, with `seed`, `truncation` and `fit` beside."""
         headers = service.ignored_header(asked)
         service.check_model(asked.model)
-        prompt, size = service.clean_prompt(asked.prompt), service.size(asked.size)
-        transparent = service.transparent(asked.background, asked.output_format)
+        prompt = service.clean_prompt(asked.prompt)
         service.check_count(asked.n)
         seeds = service.seeds(asked.seed, asked.n)
-        images = await service.generate(
-            [
-                ImageRequest(
-                    (WeightedPrompt(prompt, seed),),
-                    asked.truncation,
-                    size,
-                    asked.fit,
-                    asked.output_format,
-                    asked.output_compression,
-                    transparent,
-                )
-                for seed in seeds
-            ]
-        )
+        images = await service.generate(service.requests(asked, prompt, seeds))
         return image_answer(images, seeds, asked, "image_generation.completed", link_maker(service, request), headers)
 
     @app.get("/v1/images/files/{name}", tags=["images"], summary="Get an image by its link", responses=IMAGE_FILE)

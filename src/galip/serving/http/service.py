@@ -15,9 +15,9 @@ from galip.generation.noise import SEED_LIMIT
 from galip.generation.prompts import clean_caption
 from galip.serving.http.errors import RequestError
 from galip.serving.http.links import ImageLinks
-from galip.serving.http.schemas import Request
+from galip.serving.http.schemas import ImageOptions, Request
 from galip.serving.http.settings import Settings
-from galip.serving.pool import Editor, EditRequest, EncodedImage, ImageRequest, WorkerPool
+from galip.serving.pool import Editor, EditRequest, EncodedImage, ImageRequest, WeightedPrompt, WorkerPool
 
 Answer = TypeVar("Answer")
 
@@ -162,6 +162,26 @@ class Service:
                 400, f"seed {first}: with n = {count} the last seed would be too large", "seed", "invalid_value"
             )
         return list(range(first, first + count))
+
+    def requests(self, asked: ImageOptions, prompt: str, seeds: Sequence[int]) -> list[ImageRequest]:
+        """What a request asks of the workers: an image for each seed.
+
+        Raises:
+            RequestError: its size or its background cannot be had.
+        """
+        size, transparent = self.size(asked.size), self.transparent(asked.background, asked.output_format)
+        return [
+            ImageRequest(
+                (WeightedPrompt(prompt, seed),),
+                asked.truncation,
+                size,
+                asked.fit,
+                asked.output_format,
+                asked.output_compression,
+                transparent,
+            )
+            for seed in seeds
+        ]
 
     async def generate(self, requests: Sequence[ImageRequest]) -> list[EncodedImage]:
         """Generate the images of one request in the time that it may take.
